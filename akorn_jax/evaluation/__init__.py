@@ -1,0 +1,1 @@
+"""From a `ModelOutput` to label maps, scores and pictures."""

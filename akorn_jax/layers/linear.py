@@ -1,0 +1,57 @@
+"""Linear maps and convolutions with PyTorch's default initialisation.
+
+All reference systems start from it: weight and bias uniform in ±1/sqrt(fan_in). Channels are last.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Array = jax.Array
+
+
+def uniform_fan_in(fan_in: int) -> Callable[..., Array]:
+    """The initialiser U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+    bound = fan_in**-0.5
+
+    def init(key: Array, shape: Sequence[int], dtype=jnp.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def linear(
+    in_features: int, out_features: int, *, use_bias: bool = True, rngs: nnx.Rngs
+) -> nnx.Linear:
+    """`[..., in_features]` to `[..., out_features]`."""
+    init = uniform_fan_in(in_features)
+    return nnx.Linear(
+        in_features, out_features, use_bias=use_bias, kernel_init=init, bias_init=init, rngs=rngs
+    )
+
+
+def conv(
+    in_features: int,
+    out_features: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    use_bias: bool = True,
+    rngs: nnx.Rngs,
+) -> nnx.Conv:
+    """`[B, H, W, in_features]` to `[B, H', W', out_features]`, square kernel, symmetric padding."""
+    init = uniform_fan_in(in_features * kernel_size**2)
+    return nnx.Conv(
+        in_features,
+        out_features,
+        (kernel_size, kernel_size),
+        strides=stride,
+        padding=padding,
+        use_bias=use_bias,
+        kernel_init=init,
+        bias_init=init,
+        rngs=rngs,
+    )
