@@ -1,0 +1,120 @@
+"""How an official PyTorch array lies in our arrays: invertible permutations, never arithmetic."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from akorn_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A permutation of an array's entries.
+
+    Attributes:
+        load: official array to ours.
+        save: ours to the official array; the exact inverse of `load`.
+        official_shape: the official shape, from ours.
+    """
+
+    load: Callable[[np.ndarray], np.ndarray]
+    save: Callable[[np.ndarray], np.ndarray]
+
+    def then(self, axis: int, order: np.ndarray) -> "Layout":
+        """Afterwards takes the entries `order` along `axis` of our array."""
+        inverse = np.argsort(order)
+        return Layout(
+            load=lambda a: np.take(self.load(a), order, axis),
+            save=lambda a: self.save(np.take(a, inverse, axis)),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One official name and the variable that holds it."""
+
+    name: str
+    variable: nnx.Variable
+    layout: Layout
+
+
+def identity() -> Layout:
+    """The same array."""
+    return Layout(lambda a: a, lambda a: a)
+
+
+def linear() -> Layout:
+    """A linear map: `[out, in]` to `[in, out]`."""
+    return Layout(np.transpose, np.transpose)
+
+
+def pointwise() -> Layout:
+    """A 1x1 convolution as a linear map: `[out, in, 1, 1]` to `[in, out]`."""
+    return Layout(lambda a: a[:, :, 0, 0].T, lambda a: a.T[:, :, None, None])
+
+
+def convolution() -> Layout:
+    """A convolution: `[out, in, kh, kw]` to `[kh, kw, in, out]`."""
+    return Layout(lambda a: a.transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1))
+
+
+def patches(patch_size: int) -> Layout:
+    """A strided convolution as a linear map over patches: `[out, in, p, p]` to `[p p in, out]`."""
+    p = patch_size
+    return Layout(
+        lambda a: a.transpose(2, 3, 1, 0).reshape(-1, a.shape[0]),
+        lambda a: a.reshape(p, p, -1, a.shape[1]).transpose(3, 2, 0, 1),
+    )
+
+
+def table() -> Layout:
+    """A map over positions: `[C, h, w]` to `[h, w, C]`."""
+    return Layout(lambda a: a.transpose(1, 2, 0), lambda a: a.transpose(2, 0, 1))
+
+
+def channels(rank: int) -> Layout:
+    """One number a channel: `[1, C, 1, ...]` of that rank to `[C]`."""
+    shape = (1, -1) + (1,) * (rank - 2)
+    return Layout(lambda a: a.reshape(-1), lambda a: a.reshape(shape))
+
+
+def load(entries: Iterable[Entry], arrays: Mapping[str, np.ndarray]) -> None:
+    """Fills the entries' variables from the official arrays, in place; all of them or none.
+
+    Raises:
+        UserError: naming every missing, unknown and misshapen array.
+    """
+    entries = list(entries)
+    known = {entry.name for entry in entries}
+    problems = [f"missing {name}" for name in sorted(known - set(arrays))]
+    problems += [f"unknown {name}" for name in sorted(set(arrays) - known)]
+    filled = []
+    for entry in entries:
+        if entry.name not in arrays:
+            continue
+        array = np.asarray(arrays[entry.name])
+        expected = official_shape(entry)
+        if array.shape != expected:
+            problems.append(f"misshapen {entry.name} {array.shape}, expected {expected}")
+        else:
+            filled.append((entry.variable, entry.layout.load(array)))
+    if problems:
+        raise UserError(f"The weights do not fit the model: {'; '.join(problems)}.")
+    for variable, array in filled:
+        variable[...] = jnp.asarray(array, variable.dtype)
+
+
+def save(entries: Iterable[Entry]) -> dict[str, np.ndarray]:
+    """The entries' variables as official arrays; the inverse of `load`."""
+    return {
+        e.name: np.ascontiguousarray(e.layout.save(np.asarray(e.variable[...]))) for e in entries
+    }
+
+
+def official_shape(entry: Entry) -> tuple[int, ...]:
+    """The shape that the official array has, from our variable's."""
+    ours = np.broadcast_to(np.float32(0), entry.variable.shape)
+    return entry.layout.save(ours).shape

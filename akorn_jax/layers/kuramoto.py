@@ -1,0 +1,218 @@
+"""The Kuramoto layer: oscillators on spheres, coupled and driven (AKOrN, arXiv 2410.13821, eq. 2).
+
+C channels hold C / N oscillators of dimension N; oscillator i owns the contiguous channels
+N i, ..., N i + N - 1. In this file x are the oscillators, c the stimulus, J the connectivity,
+omega the natural frequencies, gamma the step size and T the number of steps.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from akorn_jax.layers.attention import Attention
+from akorn_jax.layers.buffer import Buffer
+from akorn_jax.layers.linear import conv
+
+Array = jax.Array
+
+
+def normalize(v: Array, oscillator_dim: int) -> Array:
+    """Puts every oscillator of v `[..., C]` on the unit sphere; a zero vector stays zero."""
+    v_ = v.reshape(*v.shape[:-1], -1, oscillator_dim).astype(jnp.float32)
+    squared = jnp.sum(v_ * v_, axis=-1, keepdims=True)
+    v_ = v_ * jax.lax.rsqrt(jnp.maximum(squared, 1e-24))  # a norm has no gradient at zero, this has
+    return v_.reshape(v.shape).astype(v.dtype)
+
+
+def project(y: Array, x: Array, oscillator_dim: int) -> Array:
+    """The part of y `[..., C]` that is tangent to the spheres at x `[..., C]`."""
+    shape = (*y.shape[:-1], -1, oscillator_dim)
+    x_, y_ = x.reshape(shape), y.reshape(shape)
+    return (y_ - jnp.sum(x_ * y_, axis=-1, keepdims=True) * x_).reshape(y.shape)
+
+
+def kuramoto(
+    x: Array,
+    c: Array,
+    J: Callable[[Array], Array],
+    *,
+    num_steps: int,
+    gamma: Array | float,
+    oscillator_dim: int,
+    omega: Callable[[Array], Array] | None = None,
+    identity_drift: bool = True,
+    tangent: bool = True,
+    trajectory: bool = False,
+    remat: bool = False,
+    unroll: bool = False,
+) -> tuple[Array, tuple[Array, Array] | None]:
+    """Runs x <- normalize(x + gamma (omega(x) + project(c + J(x)))) for `num_steps` steps.
+
+    Args:
+        x: oscillators `[B, h, w, C]`; normalised before the first step.
+        c: stimulus `[B, h, w, C]`.
+        J: maps oscillators `[B, h, w, C]` to couplings of the same shape.
+        num_steps: T.
+        gamma: step size.
+        oscillator_dim: N.
+        omega: natural rotation, `[B, h, w, C]` to the same shape; None is no rotation.
+        identity_drift: without omega, let x itself take its place, as the published results do:
+            the update is then normalize((1 + gamma) x + gamma p), a shorter step in the same
+            direction. False is the paper's equation.
+        tangent: project the force to the tangent space.
+        trajectory: also return all steps.
+        remat: recompute each step in the backward pass instead of storing it.
+        unroll: lay the loop out flat.
+
+    Returns:
+        The last x `[B, h, w, C]`, and with `trajectory` the oscillators after each step
+        `[T, B, h, w, C]` and the energies `-sum(x * (c + J(x)))` before each step `[T, B]`.
+    """
+
+    def step(x: Array, _: None) -> tuple[Array, tuple[Array, Array] | None]:
+        y = J(x) + c
+        force = project(y, x, oscillator_dim) if tangent else y
+        if omega is not None:
+            force = omega(x) + force
+        elif identity_drift:
+            force = x + force
+        x_new = normalize(x + gamma * force, oscillator_dim)
+        if not trajectory:
+            return x_new, None
+        energy = -jnp.sum((x * y).astype(jnp.float32), axis=(1, 2, 3))
+        return x_new, (x_new, energy)
+
+    if remat:
+        step = jax.checkpoint(step)
+    x = normalize(x, oscillator_dim)
+    return jax.lax.scan(step, x, None, length=num_steps, unroll=num_steps if unroll else 1)
+
+
+class Omega(nnx.Module):
+    """Natural frequencies: rotates the channel pairs (2 i, 2 i + 1) at nonnegative rates.
+
+    The rate is the L2 norm of a learnable 2-vector, one for all pairs or one a pair, and starts at
+    `init`.
+    """
+
+    def __init__(self, channels: int, *, init: float, shared: bool, learn: bool) -> None:
+        shape = (2,) if shared else (channels // 2, 2)
+        kind = nnx.Param if learn else Buffer
+        self.vectors = kind(jnp.full(shape, init / 2**0.5))
+
+    def __call__(self, x: Array) -> Array:
+        vectors = self.vectors[...]
+        squared = jnp.sum(vectors**2, axis=-1)
+        rate = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
+        pairs = x.reshape(*x.shape[:-1], -1, 2)
+        rate = rate.astype(x.dtype)
+        rotated = jnp.stack([rate * pairs[..., 1], -rate * pairs[..., 0]], axis=-1)
+        return rotated.reshape(x.shape)
+
+
+class ScaleAndBias(nnx.Module):
+    """`[..., C]` to `[..., C]`: a learnable scale and bias a channel."""
+
+    def __init__(self, channels: int) -> None:
+        self.scale = nnx.Param(jnp.ones(channels))
+        self.bias = nnx.Param(jnp.zeros(channels))
+
+    def __call__(self, c: Array) -> Array:
+        return c * self.scale[...] + self.bias[...]
+
+
+class KuramotoLayer(nnx.Module):
+    """A connectivity, a norm of the stimulus and natural frequencies around `kuramoto`.
+
+    Args:
+        channels: C.
+        oscillator_dim: N, divides C.
+        grid: (h, w), the resolution that position-dependent parameters are made for.
+        connectivity: "attn" (self-attention) or "conv" (a dense convolution).
+        heads: of the attention.
+        kernel_size: of the convolution, odd.
+        gta: learnable relative positions in the attention.
+        stimulus_norm: "none", "gn" (group normalisation, one group an oscillator) or "sandb"
+            (scale and bias).
+        use_omega, global_omega, init_omega, learn_omega: see `Omega`.
+        tangent, identity_drift, remat: see `kuramoto`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        oscillator_dim: int,
+        grid: tuple[int, int],
+        connectivity: str,
+        heads: int,
+        kernel_size: int,
+        gta: bool,
+        stimulus_norm: str,
+        use_omega: bool,
+        global_omega: bool,
+        init_omega: float,
+        learn_omega: bool,
+        tangent: bool,
+        identity_drift: bool,
+        remat: bool,
+        rngs: nnx.Rngs,
+    ) -> None:
+        if channels % oscillator_dim:
+            raise ValueError(f"{channels=} is not divisible by {oscillator_dim=}.")
+        if use_omega and oscillator_dim % 2:
+            raise ValueError(f"{oscillator_dim=} must be even: omega turns pairs of channels.")
+        if connectivity == "attn":
+            self.J = Attention(channels, heads, grid=grid, gta=gta, rngs=rngs)
+        elif connectivity == "conv":
+            if kernel_size % 2 == 0:
+                raise ValueError(f"{kernel_size=} must be odd: a connectivity has a centre.")
+            self.J = conv(channels, channels, kernel_size, padding=kernel_size // 2, rngs=rngs)
+        else:
+            raise ValueError(f"{connectivity=} is unknown; it is 'attn' or 'conv'.")
+        if stimulus_norm == "gn":
+            self.norm = nnx.GroupNorm(
+                channels,
+                num_groups=channels // oscillator_dim,
+                epsilon=1e-5,
+                use_fast_variance=False,
+                rngs=rngs,
+            )
+        elif stimulus_norm == "sandb":
+            self.norm = ScaleAndBias(channels)
+        elif stimulus_norm == "none":
+            self.norm = None
+        else:
+            raise ValueError(f"{stimulus_norm=} is unknown; it is 'none', 'gn' or 'sandb'.")
+        self.omega = (
+            Omega(channels, init=init_omega, shared=global_omega, learn=learn_omega)
+            if use_omega
+            else None
+        )
+        self.oscillator_dim = oscillator_dim
+        self.tangent = tangent
+        self.identity_drift = identity_drift
+        self.remat = remat
+        # Inside a loop, XLA's CPU backend runs the gradient of a convolution tens of times slower.
+        self.unroll = connectivity == "conv" and jax.default_backend() == "cpu"
+
+    def __call__(
+        self, x: Array, c: Array, *, num_steps: int, gamma: Array, trajectory: bool = False
+    ) -> tuple[Array, tuple[Array, Array] | None]:
+        """x, c `[B, h, w, C]`; returns what `kuramoto` returns."""
+        return kuramoto(
+            x,
+            c if self.norm is None else self.norm(c),
+            self.J,
+            num_steps=num_steps,
+            gamma=gamma,
+            oscillator_dim=self.oscillator_dim,
+            omega=self.omega,
+            identity_drift=self.identity_drift,
+            tangent=self.tangent,
+            trajectory=trajectory,
+            remat=self.remat,
+            unroll=self.unroll,
+        )

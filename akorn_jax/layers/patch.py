@@ -1,0 +1,54 @@
+"""From images to a grid of tokens."""
+
+from collections.abc import Sequence
+
+import jax
+from flax import nnx
+
+from akorn_jax.layers.linear import linear
+
+Array = jax.Array
+
+
+def pair(size: int | Sequence[int]) -> tuple[int, int]:
+    """(height, width) of a square given by its side, or of a size given as such."""
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def token_grid(image_size: int | Sequence[int], patch_size: int) -> tuple[int, int]:
+    """Rows and columns of patches in an image.
+
+    Raises:
+        ValueError: if the patches do not tile the image.
+    """
+    height, width = pair(image_size)
+    if height % patch_size or width % patch_size:
+        raise ValueError(f"{image_size=} is not divisible by {patch_size=}.")
+    return height // patch_size, width // patch_size
+
+
+def rescale(images: Array, image_size: tuple[int, int]) -> Array:
+    """Images `[B, H, W, C]` at `image_size`: bilinear, half-pixel centres, no antialiasing."""
+    if images.shape[1:3] == image_size:
+        return images
+    shape = (images.shape[0], *image_size, images.shape[3])
+    return jax.image.resize(images, shape, "linear", antialias=False)
+
+
+class PatchEmbedding(nnx.Module):
+    """Images `[B, H, W, 3]` in [0, 1] to tokens `[B, H / p, W / p, C]`, one a patch of p x p.
+
+    A strided convolution whose kernel is the stride, hence a matrix product over patches.
+    """
+
+    def __init__(self, channels: int, patch_size: int, *, rngs: nnx.Rngs) -> None:
+        self.patch_size = patch_size
+        self.project = linear(3 * patch_size**2, channels, rngs=rngs)
+
+    def __call__(self, images: Array) -> Array:
+        batch, height, width, colors = images.shape
+        p = self.patch_size
+        h, w = token_grid((height, width), p)
+        x = ((images - 0.5) / 0.5).astype(self.project.kernel.dtype)
+        x = x.reshape(batch, h, p, w, p, colors).swapaxes(2, 3)
+        return self.project(x.reshape(batch, h, w, p * p * colors))
