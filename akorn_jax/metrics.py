@@ -25,6 +25,7 @@ Array = np.ndarray
 Ids = Sequence[int]
 
 OVERLAP_EPSILON = 1e-9  # in the denominator of the best overlap, as in AKOrN's evaluation
+TIE = 1e-9  # favours objects over background, so that the score does not depend on the order of ids
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +90,6 @@ def _per_image(score: Callable[[Contingency], float], batch: list[Contingency]) 
     return np.array([score(table) for table in batch], np.float64)
 
 
-# --- scores of object discovery -------------------------------------------------------------------
-
-
 def ari(true: Array, pred: Array, *, ignore_ids: Ids = (-1,)) -> Array:
     """Adjusted Rand index over all pixels, background included: `[B]`, at most 1."""
     return _per_image(lambda t: _rand(t.counts), tables(true, pred, ignore_ids))
@@ -137,10 +135,9 @@ def mean_iou(
     """IoU of each true object with the one predicted segment that it is given, mean: `[B]`.
 
     The convention, of which there are many: one-to-one assignment of predicted to true segments
-    that maximises the sum of IoU, in which the true background takes part like any segment; mean
-    over the true objects alone; an object that is given nothing counts 0; predicted segments that
-    are left over cost nothing (`clevrtex_metrics` has the measure in which they do). NaN where the
-    image has no object.
+    that maximises the sum of IoU, in which the true background takes part like any segment (objects
+    win ties); mean over the true objects alone; an object that is given nothing counts 0; predicted
+    segments left over cost nothing (in `clevrtex_metrics` they do). NaN where there is no object.
     """
     return _per_image(
         lambda t: _assigned_overlap(t, background_ids), tables(true, pred, ignore_ids)
@@ -204,11 +201,9 @@ def _assigned_overlap(table: Contingency, background_ids: Ids) -> float:
     if not objects.any():
         return np.nan
     iou = table.counts / table.unions()
-    row, column = linear_sum_assignment(iou, maximize=True)
+    favoured = iou * np.where(objects, 1 + TIE, 1)[:, None]
+    row, column = linear_sum_assignment(favoured, maximize=True)
     return iou[row, column][objects[row]].sum() / objects.sum()
-
-
-# --- ClevrTex -------------------------------------------------------------------------------------
 
 
 def labels_from_masks(masks: Array, *, has_background: bool = True) -> Array:
@@ -289,9 +284,6 @@ def _clevrtex(table: Contingency, size: int) -> dict[str, float]:
         "ARI": _rand(table.counts),
         "ARI_FG": _foreground_rand(table, (0,)),
     }
-
-
-# --- sets of objects ------------------------------------------------------------------------------
 
 
 def average_precision(
