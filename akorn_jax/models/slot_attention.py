@@ -1,0 +1,128 @@
+"""Slot Attention for object discovery (arXiv 2006.15055): an autoencoder, one slot an object."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from akorn_jax.layers.broadcast_decoder import BroadcastDecoder
+from akorn_jax.layers.slot_attention import SlotAttention
+from akorn_jax.layers.slot_encoder import SlotEncoder
+from akorn_jax.outputs import ModelOutput
+
+Array = jax.Array
+
+
+class Model(nnx.Module):
+    """Encodes an image, explains it by slots, and draws each slot with a mask.
+
+    Inside, images lie in [-1, 1].
+
+    Args:
+        image_size: H = W.
+        num_slots: K, unless the call says otherwise.
+        channels: of the encoder and the decoder.
+        slot_size: S.
+        hidden_size: of the MLP in the slot attention.
+        num_iterations: T, unless the call says otherwise.
+        aggregation, gradient: see `SlotAttention`.
+        decoder: "stationary", "expanding" or "up_convolve", see `BroadcastDecoder`.
+        kernel_size: of all convolutions but the last.
+        num_layers: convolutions of the encoder; see `BroadcastDecoder` for the decoder.
+        activation: "relu" or "leaky_relu", of the encoder and the decoder.
+        encoder_norm: "channel", "map" or "none", see `SlotEncoder`.
+        attention_bias: give queries, keys and values a bias.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 128,
+        num_slots: int = 7,
+        channels: int = 64,
+        slot_size: int = 64,
+        hidden_size: int = 128,
+        num_iterations: int = 3,
+        aggregation: str = "mean",
+        gradient: str = "unrolled",
+        decoder: str = "expanding",
+        kernel_size: int = 5,
+        num_layers: int = 4,
+        activation: str = "relu",
+        encoder_norm: str = "channel",
+        attention_bias: bool = False,
+        *,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.image_size = image_size
+        self.num_slots = num_slots
+        self.encoder = SlotEncoder(
+            image_size,
+            channels,
+            strides=(1,) * num_layers,
+            kernel_size=kernel_size,
+            activation=activation,
+            norm=encoder_norm,
+            rngs=rngs,
+        )
+        self.slot_attention = SlotAttention(
+            channels,
+            slot_size,
+            hidden_size=hidden_size,
+            num_iterations=num_iterations,
+            num_slots=num_slots,
+            aggregation=aggregation,
+            gradient=gradient,
+            use_bias=attention_bias,
+            rngs=rngs,
+        )
+        self.decoder = BroadcastDecoder(
+            image_size,
+            slot_size,
+            channels,
+            kind=decoder,
+            num_layers=num_layers,
+            kernel_size=kernel_size,
+            activation=activation,
+            rngs=rngs,
+        )
+
+    def __call__(
+        self,
+        images: Array,
+        *,
+        key: Array | None = None,
+        slots: Array | None = None,
+        num_slots: int | None = None,
+        num_iterations: int | None = None,
+        train: bool = False,
+    ) -> ModelOutput:
+        """Images `[B, H, W, 3]` in [0, 1] to masks, recon and slots.
+
+        Args:
+            images: H = W = `image_size`.
+            key: draws the initial slots; not used when `slots` are given.
+            slots: initial slots `[B, K, S]`.
+            num_slots, num_iterations: K and T of this call.
+            train: see `SlotAttention`.
+
+        Returns:
+            masks `[B, K, H, W]`, recon `[B, H, W, 3]` (in [0, 1] where the model is right, not
+            clipped) and slots `[B, K, S]`; float32.
+        """
+        dtype = self.decoder.out.kernel.dtype
+        if images.shape[1:] != (self.image_size, self.image_size, 3):
+            raise ValueError(
+                f"images have shape {images.shape}; the model takes [B, {self.image_size}, "
+                f"{self.image_size}, 3]: set image_size to what the data has."
+            )
+        if slots is None:
+            if key is None:
+                raise ValueError("The initial slots are random: give `key`, or `slots` themselves.")
+            num_slots = self.num_slots if num_slots is None else num_slots
+            slots = self.slot_attention.draw(key, len(images), num_slots)
+        features = self.encoder((2 * images - 1).astype(dtype))
+        tokens = features.reshape(len(images), -1, features.shape[-1])
+        slots, _ = self.slot_attention(tokens, slots, num_iterations=num_iterations, train=train)
+        pictures, logits = self.decoder(slots.astype(dtype))
+        masks = jax.nn.softmax(logits.astype(jnp.float32), axis=1)
+        recon = jnp.sum(masks[..., None] * pictures, axis=1)
+        return ModelOutput(masks=masks, recon=(recon + 1) / 2, slots=slots)
