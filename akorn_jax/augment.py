@@ -54,21 +54,17 @@ class Augmentation:
 
     def _recolor(self, key: Array, planes: Array) -> Array:
         """Brightness, contrast, saturation and hue in random order, then perhaps grayscale."""
-        use, order, where, factors, shift, gray = jax.random.split(key, 6)
+        use, order, place, factors, shift, gray = jax.random.split(key, 6)
         use = jax.random.bernoulli(use, self.jitter)
         spread = jnp.array([self.brightness, self.contrast, self.saturation])
         factor = 1 + spread * jax.random.uniform(factors, (3,), minval=-1.0)
-        factor = jnp.where(use, factor, 1.0)
-        shift = jnp.where(use, self.hue * jax.random.uniform(shift, minval=-1.0), 0.0)
-        # A random order of four is a random order of the three blends and a place for the hue.
-        # Blends before and after that place are one masked loop each: no branch needs all orders.
-        order = jax.random.permutation(order, 3)
-        place = jax.random.randint(where, (), 0, 4)
-        for i in range(3):
-            planes = blend(planes, order[i], jnp.where(i < place, factor[order[i]], 1.0))
-        planes = shift_hue(planes, shift)
-        for i in range(3):
-            planes = blend(planes, order[i], jnp.where(i < place, 1.0, factor[order[i]]))
+        planes = jitter(
+            planes,
+            order=jax.random.permutation(order, 3),
+            place=jax.random.randint(place, (), 0, 4),
+            factor=jnp.where(use, factor, 1.0),
+            shift=jnp.where(use, self.hue * jax.random.uniform(shift, minval=-1.0), 0.0),
+        )
         drop = jax.random.bernoulli(gray, self.grayscale)
         return jnp.where(drop, jnp.broadcast_to(luminance(planes), planes.shape), planes)
 
@@ -120,6 +116,27 @@ def resize_weights(in_size: int, start: Array, length: Array, out_size: int) -> 
     inside = (pixel >= start) & (pixel < start + length)
     weights = jnp.where(inside, weights, 0)
     return weights / jnp.sum(weights, axis=1, keepdims=True)
+
+
+def jitter(planes: Array, order: Array, place: Array, factor: Array, shift: Array) -> Array:
+    """Brightness, contrast, saturation and hue, one after another, in any of the 24 orders.
+
+    An order of four is an order of the three blends and a place for the hue. The blends before and
+    after that place are masked: a branch would compute all orders under `vmap`.
+
+    Args:
+        planes: `[3, H, W]` in [0, 1].
+        order: of the blends, `[3]`; see `blend`.
+        place: how many blends come before the hue, 0 to 3.
+        factor: of each blend, `[3]`.
+        shift: of the hue, in turns.
+    """
+    for i in range(3):
+        planes = blend(planes, order[i], jnp.where(i < place, factor[order[i]], 1.0))
+    planes = shift_hue(planes, shift)
+    for i in range(3):
+        planes = blend(planes, order[i], jnp.where(i < place, 1.0, factor[order[i]]))
+    return planes
 
 
 def luminance(planes: Array) -> Array:

@@ -1,0 +1,110 @@
+"""Every field that the program reads, with its default.
+
+A recipe starts from `get_config()` and sets what differs. All fields can be overridden on the
+command line, e.g. `--config.num_steps=100`; unknown ones are refused.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from akorn_jax.errors import UserError
+
+
+def get_config() -> ConfigDict:
+    """The defaults; `data`, `model` and `task` are empty until a recipe fills them."""
+    config = ConfigDict()
+    config.seed = 0  # of the weights, the order of the scenes and all other randomness
+    config.num_steps = 10_000
+    config.batch_size = 256  # scenes a step over all devices; contrastive learning sees each twice
+    config.dtype = "float32"  # of the computation; parameters, norms and softmax stay float32
+    config.data_dir = "data"  # where prepared datasets are
+
+    # Data: a protocol of configs/data.py
+    config.data = ConfigDict()
+
+    # Model and task: `name` is a module of akorn_jax/models or tasks, the rest its arguments
+    config.model = ConfigDict()
+    config.task = ConfigDict()
+
+    # Optimizer: see akorn_jax/optimizer_settings.py; None stands for the optimizer's own default
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.b1 = placeholder(float)
+    config.optimizer.b2 = placeholder(float)
+    config.optimizer.eps = 1e-8
+    config.optimizer.weight_decay = 0.0
+    config.optimizer.warmup_steps = 0
+    config.optimizer.schedule = "constant"
+    config.optimizer.decay_rate = placeholder(float)
+    config.optimizer.decay_steps = placeholder(int)
+    config.optimizer.decay_start = placeholder(int)
+    config.optimizer.final_fraction = placeholder(float)
+    config.optimizer.plateau_factor = placeholder(float)
+    config.optimizer.plateau_patience = placeholder(int)
+    config.optimizer.plateau_min = placeholder(float)
+    config.optimizer.clip_norm = 0.0
+    config.optimizer.clip_value = 0.0
+    config.optimizer.groups = ()
+
+    # Moving average of the weights; it is what is evaluated
+    config.ema = ConfigDict()
+    config.ema.decay = 0.998  # largest factor
+    config.ema.every = 10  # steps between updates
+    config.ema.start = 200  # until then the average is a copy
+
+    # Devices: -1 is all the rest
+    config.mesh = ConfigDict()
+    config.mesh.data = -1  # axis that only the batch is split over
+    config.mesh.fsdp = 1  # axis that parameters are split over too
+    config.steps_per_call = 1  # steps in one compiled call; more hide the dispatch of small models
+
+    # Logs and checkpoints
+    config.log_every = 50  # steps
+    config.checkpoint_every = 1000  # steps
+    config.keep_checkpoints = 3
+    config.skip_nonfinite = 0  # steps with a non-finite loss or gradient that are tolerated
+    config.max_hours = 0.0  # save and leave with exit code 124 after so long; 0 is no limit
+
+    # Evaluation
+    config.eval = ConfigDict()
+    config.eval.split = "test"  # part of the protocol
+    config.eval.seed = 0  # of the initial oscillators
+    config.eval.batch_size = 64
+    config.eval.up_tiling = 1  # tiles a side; each is a forward pass of its own
+    config.eval.pca = 128  # principal components that are kept of wider features
+    config.eval.baselines = True  # also score what needs no training
+    config.eval.num_workers = 0  # processes that cluster; 0 is one a core
+    return config
+
+
+def choose(variant: str, known: tuple[str, ...]) -> set[str]:
+    """The variants of a recipe that `--config=recipe.py:a,b` names.
+
+    Raises:
+        UserError: for one that the recipe does not have.
+    """
+    chosen = {name for name in variant.split(",") if name}
+    for name in sorted(chosen - set(known)):
+        raise UserError(f"variant {name!r} is unknown; this recipe has {', '.join(known)}.")
+    return chosen
+
+
+def contrastive(size: int) -> ConfigDict:
+    """SimCLR as AKOrN is trained (arXiv 2410.13821): views of `size` pixels, never flipped."""
+    task = ConfigDict()
+    task.name = "contrastive"
+    task.temperature = 0.1
+    task.normalize = True
+    task.augmentation = ConfigDict()
+    task.augmentation.size = size
+    task.augmentation.scale = (0.08, 1.0)
+    task.augmentation.ratio = (3 / 4, 4 / 3)
+    task.augmentation.jitter = 0.8
+    task.augmentation.brightness = 0.4
+    task.augmentation.contrast = 0.4
+    task.augmentation.saturation = 0.4
+    task.augmentation.hue = 0.1
+    task.augmentation.grayscale = 0.2
+    task.augmentation.flip = 0.0
+    return task
