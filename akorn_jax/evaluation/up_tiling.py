@@ -1,0 +1,87 @@
+"""Finer features by up-tiling: one forward pass for each of S x S shifted views of the images.
+
+A network with patches of p pixels yields one feature a patch. Shifting the image by p/S pixels S
+times in each direction and weaving the results together yields one every p/S pixels (AKOrN, Miyato
+et al. 2024, arXiv:2410.13821, appendix on object discovery). The images are first enlarged to
+H + p - p/S pixels, so that each view is a crop of H pixels.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = jax.Array
+
+CUBIC = -0.75  # the cubic kernel's free parameter, as in PyTorch; others use -0.5
+
+
+def cubic_matrix(old: int, new: int) -> np.ndarray:
+    """Weights `[new, old]` of bicubic interpolation of a line of pixels.
+
+    Half-pixel centres, no antialiasing, the border pixel repeated (Keys 1981, a = -0.75). Rows sum
+    to 1 and may hold negative weights: results are not confined to the range of the input.
+    """
+    centre = (np.arange(new) + 0.5) * old / new - 0.5
+    first = np.floor(centre).astype(int) - 1
+    matrix = np.zeros((new, old))
+    for tap in range(4):
+        t = np.abs(centre - first - tap)
+        near = ((CUBIC + 2) * t - (CUBIC + 3)) * t * t + 1
+        far = CUBIC * (((t - 5) * t + 8) * t - 4)
+        column = np.clip(first + tap, 0, old - 1)
+        np.add.at(matrix, (np.arange(new), column), np.where(t <= 1, near, far))
+    return matrix.astype(np.float32)
+
+
+def resize_bicubic(images: Array, size: tuple[int, int]) -> Array:
+    """`[B, H, W, C]` to `[B, *size, C]`, as PyTorch's bicubic without antialiasing; not clamped."""
+    rows, columns = (
+        cubic_matrix(old, new) for old, new in zip(images.shape[1:3], size, strict=True)
+    )
+    return jnp.einsum("ih,jw,bhwc->bijc", rows, columns, images, precision="highest")
+
+
+def tiles(images: Array, factor: int, patch_size: int) -> Array:
+    """The shifted views of a batch.
+
+    Args:
+        images: `[B, H, W, 3]`, float.
+        factor: S, views in each direction; 1 leaves the images as they are.
+        patch_size: p, pixels of a patch; S divides it.
+
+    Returns:
+        `[S S, B, H, W, 3]`; view (i, j), at index i S + j, is shifted by (i, j) p/S pixels. Values
+        may leave the range of the images a little.
+
+    Raises:
+        ValueError: S does not divide the patch size.
+    """
+    if factor < 1 or patch_size % factor:
+        raise ValueError(f"up-tiling {factor=}: choose a divisor of the patch size {patch_size}")
+    if factor == 1:
+        return images[None]
+    _, height, width, _ = images.shape
+    shift = patch_size // factor
+    margin = patch_size - shift
+    large = resize_bicubic(images, (height + margin, width + margin))
+    return jnp.stack(
+        [
+            large[:, i * shift : i * shift + height, j * shift : j * shift + width]
+            for i in range(factor)
+            for j in range(factor)
+        ]
+    )
+
+
+def interleave(features: Array) -> Array:
+    """Features of the views `[S S, B, h, w, D]` woven into one map `[B, S h, S w, D]`.
+
+    Position (S y + i, S x + j) holds the feature of view (i, j) at (y, x).
+    """
+    views, batch, height, width, dims = features.shape
+    factor = round(views**0.5)
+    if factor**2 != views:
+        raise ValueError(f"{views} views: their number is the square of the up-tiling factor")
+    grid = features.reshape(factor, factor, batch, height, width, dims)
+    woven = grid.transpose(2, 3, 0, 4, 1, 5)
+    return woven.reshape(batch, factor * height, factor * width, dims)
