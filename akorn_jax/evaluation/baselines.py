@@ -1,0 +1,128 @@
+"""What position and colour alone score: trivial segmentations to print beside every result.
+
+Colour means chromaticity, so that shading does not count as a difference: on Tetrominoes, whose
+tiles are bevelled, raw RGB would make these baselines weaker than they need be. A model has found
+objects only where it beats the best of them, above all on scenes in which colours repeat
+(`repeats_color`).
+
+All functions take images uint8 `[B, H, W, 3]` and return int32 label maps `[B, H, W]` from 0. NumPy
+and SciPy only: worker processes import this module and should not import JAX.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy import ndimage
+
+from akorn_jax.evaluation.clustering import average_linkage, upsample_nearest
+from akorn_jax.evaluation.workers import Workers
+
+Array = np.ndarray
+
+SAMPLE_SIDE = 32  # pixels of the largest image that is clustered whole; of larger ones, every n-th
+
+
+def chromaticity(colors: Array) -> Array:
+    """Colours `[..., 3]` divided by their largest channel: hue and saturation; black stays 0."""
+    colors = np.asarray(colors, np.float64)
+    largest = colors.max(-1, keepdims=True)
+    return colors / np.where(largest == 0, 1, largest)
+
+
+def position(images: Array, num_clusters: int) -> Array:
+    """A grid of `num_clusters` rectangles, about square; 4 clusters are the four quadrants.
+
+    With a number that is no product of such sides, some rows have one rectangle more than others.
+    """
+    batch, height, width, _ = images.shape
+    rows = round(num_clusters**0.5)
+    row = np.arange(height) * rows // height
+    first = np.arange(rows + 1) * num_clusters // rows  # of each row; the last is the total
+    count = np.diff(first)[row]
+    column = np.arange(width) * count[:, None] // width
+    labels = (first[row][:, None] + column).astype(np.int32)
+    return np.tile(labels, (batch, 1, 1))
+
+
+def token_colors(
+    images: Array, num_clusters: int, *, patch_size: int, num_workers: int = 0
+) -> Array:
+    """Mean colours of the patches, clustered: what a model could do that sees one patch a token.
+
+    Raises:
+        ValueError: the patch size does not divide the image size.
+    """
+    size = images.shape[1:3]
+    if any(side % patch_size for side in size):
+        raise ValueError(f"{patch_size=}: it does not divide the image size {list(size)}")
+    return _each(_token_colors, images, num_clusters, patch_size, num_workers=num_workers)
+
+
+def pixel_colors(images: Array, num_clusters: int, *, num_workers: int = 0) -> Array:
+    """Colours of the pixels, clustered."""
+    return _each(_pixel_colors, images, num_clusters, num_workers=num_workers)
+
+
+def color_components(images: Array, num_clusters: int, *, num_workers: int = 0) -> Array:
+    """Connected regions of the clusters of `pixel_colors`, 4 neighbours to a pixel.
+
+    The `num_clusters` largest are kept; smaller ones join the largest, which is label 0.
+    """
+    return _each(_color_components, images, num_clusters, num_workers=num_workers)
+
+
+def repeats_color(color: Array, visibility: Array, *, first_object: int = 1) -> Array:
+    """Scenes in which two visible objects have the same colour.
+
+    Args:
+        color: `[B, E]` codes or `[B, E, 3]` channels of the entities.
+        visibility: `[B, E]`, not 0 where the scene has the entity.
+        first_object: entities before it are background.
+
+    Returns:
+        bool `[B]`.
+    """
+    color, visibility = np.asarray(color), np.asarray(visibility)
+    color = color.reshape(*visibility.shape, -1)[:, first_object:]
+    visible = visibility[:, first_object:] != 0
+    same = (color[:, :, None] == color[:, None]).all(-1)
+    same &= visible[:, :, None] & visible[:, None]
+    return same.sum((1, 2)) > visible.sum(1)  # each object is the same as itself
+
+
+def _each(function: Callable[..., Array], images: Array, *args: int, num_workers: int) -> Array:
+    with Workers(num_workers) as workers:
+        return np.stack(list(workers.imap(function, ((image, *args) for image in images))))
+
+
+def _token_colors(image: Array, num_clusters: int, patch_size: int) -> Array:
+    height, width, _ = image.shape
+    rows, columns = height // patch_size, width // patch_size
+    patches = image.reshape(rows, patch_size, columns, patch_size, 3)
+    colors = chromaticity(patches.mean((1, 3))).reshape(rows * columns, 3)
+    labels = average_linkage(colors, num_clusters).reshape(rows, columns)
+    return upsample_nearest(labels, (height, width))
+
+
+def _pixel_colors(image: Array, num_clusters: int) -> Array:
+    """Clusters a sample of the pixels; each pixel goes to the cluster with the nearest mean."""
+    colors = chromaticity(image)
+    step = -(-max(image.shape[:2]) // SAMPLE_SIDE)
+    sample = colors[step // 2 :: step, step // 2 :: step].reshape(-1, 3)
+    labels = average_linkage(sample, num_clusters)
+    means = np.stack([sample[labels == k].mean(0) for k in range(labels.max() + 1)])
+    distance = ((colors[:, :, None] - means) ** 2).sum(-1)
+    return distance.argmin(-1).astype(np.int32)
+
+
+def _color_components(image: Array, num_clusters: int) -> Array:
+    clusters = _pixel_colors(image, num_clusters)
+    regions, count = np.empty_like(clusters), 0
+    for k in np.unique(clusters):
+        labels, found = ndimage.label(clusters == k)
+        regions = np.where(labels > 0, labels - 1 + count, regions)
+        count += found
+    largest_first = np.argsort(-np.bincount(regions.ravel()), kind="stable")
+    rank = np.empty(count, np.int32)
+    rank[largest_first] = np.arange(count)
+    return np.where(rank < num_clusters, rank, 0)[regions].astype(np.int32)
