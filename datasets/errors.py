@@ -1,0 +1,8 @@
+"""What the user of a dataset can put right."""
+
+
+class DatasetError(ValueError):
+    """Wrong data or arguments: one line that names the thing, its value and the remedy.
+
+    `launch.py` prints the line without a traceback and exits with code 2.
+    """

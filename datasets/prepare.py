@@ -1,0 +1,191 @@
+"""Turns a dataset's name into prepared data on disk, once, whatever happens on the way.
+
+Everything is written below one staging directory, `<data_dir>/<dataset>/.preparing.<config>`,
+whose lock (`flock`, which the kernel drops when its holder dies) says whether it is in use. The
+finished version is renamed into place. So a killed run leaves at most a staging directory, the
+next run empties it, and of two runs at once the second waits and finds the data ready.
+"""
+
+import contextlib
+import errno
+import fcntl
+import importlib
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+from absl import logging
+
+from datasets.builder import MultiObjectBuilder, Source
+from datasets.errors import DatasetError
+
+
+def prepare(
+    name: str,
+    data_dir: str | os.PathLike[str],
+    *,
+    raw_dir: str | os.PathLike[str] | None = None,
+    max_records: int | None = None,
+    seed: int = 0,
+) -> Path:
+    """Makes sure that `tfds.builder(name, data_dir=data_dir)` can be read.
+
+    Data prepared earlier are kept when they have what is asked for: the seed, and at least
+    `max_records` records (they may have more). Otherwise they are replaced.
+
+    Args:
+      name: `<dataset>/<config>`, e.g. `tetrominoes/official` or `tetrominoes/procedural`.
+      data_dir: where prepared data live; made if needed.
+      raw_dir: the directory of the published files; None downloads them to `data_dir/downloads`.
+      max_records: the first so many records only; None is all of them.
+      seed: of the scenes, for procedural configs.
+
+    Returns:
+      The directory of the prepared data.
+
+    Raises:
+      DatasetError: unknown name, missing or damaged raw files, unwritable or full `data_dir`.
+    """
+    if max_records is not None and max_records < 1:
+        raise DatasetError(f"max_records={max_records}: expected at least 1, or none for all")
+    builder_class, config = _find(name)
+    data_dir = Path(data_dir).expanduser().absolute()
+    source = Source(Path(raw_dir).expanduser() if raw_dir else None, max_records, seed)
+    parent = data_dir / builder_class.name
+    staging = parent / f".preparing.{config}"
+    try:
+        if not staging.exists() and _serves(builder_class, config, data_dir, source):
+            return _path(builder_class, config, data_dir)
+        with _exclusive(staging):
+            if not _serves(builder_class, config, data_dir, source):
+                _build(builder_class, config, data_dir, staging, source)
+    except OSError as error:
+        raise _disk_error(error, data_dir) from error
+    return _path(builder_class, config, data_dir)
+
+
+def _find(name: str) -> tuple[type[MultiObjectBuilder], str]:
+    dataset, _, config = name.partition("/")
+    known = importlib.util.find_spec(f"datasets.{dataset}") if dataset.isidentifier() else None
+    if known is not None:
+        importlib.import_module(f"datasets.{dataset}")
+    if known is None or dataset not in tfds.list_builders(with_community_datasets=False):
+        raise DatasetError(f"dataset={name!r}: there is no datasets/{dataset}.py with a builder")
+    builder_class = tfds.builder_cls(dataset)
+    configs = [variant.name for variant in builder_class.BUILDER_CONFIGS]
+    if config not in configs:
+        options = ", ".join(f"{dataset}/{known}" for known in configs)
+        raise DatasetError(f"dataset={name!r}: not one of {options}")
+    return builder_class, config
+
+
+def _path(builder_class: type[MultiObjectBuilder], config: str, data_dir: Path) -> Path:
+    return data_dir / builder_class.name / config / str(builder_class.VERSION)
+
+
+def _serves(
+    builder_class: type[MultiObjectBuilder], config: str, data_dir: Path, source: Source
+) -> bool:
+    """Whether what is prepared has what `source` asks for."""
+    path = _path(builder_class, config, data_dir)
+    if not (path / "dataset_info.json").exists():
+        return False
+    builder = builder_class(config=config, data_dir=data_dir)
+    for split, origin in builder.info.metadata["origin"].items():
+        count = builder.info.splits[split].num_examples
+        reason = _mismatch(builder, origin, count, source)
+        if reason:
+            logging.info("%s: %s; preparing it again", path, reason)
+            return False
+    return True
+
+
+def _mismatch(builder: MultiObjectBuilder, origin: dict, count: int, source: Source) -> str:
+    """Why a prepared split does not have what `source` asks for; empty if it has."""
+    if builder.builder_config.draw is not None:
+        wanted = source.max_records or builder.builder_config.num_scenes
+        if origin["seed"] != source.seed:
+            return f"drawn with seed {origin['seed']}, asked for {source.seed}"
+        return f"has {count} scenes, asked for {wanted}" if count < wanted else ""
+    whole_file = origin["asked"] is None or count < origin["asked"]
+    if not whole_file and (source.max_records is None or count < source.max_records):
+        return f"has {count} records, asked for {source.max_records or 'all'}"
+    return builder.changed(origin, source)
+
+
+def _build(
+    builder_class: type[MultiObjectBuilder],
+    config: str,
+    data_dir: Path,
+    staging: Path,
+    source: Source,
+) -> None:
+    """Prepares below `staging`, then moves the result into place."""
+    builder = builder_class(config=config, data_dir=staging, source=source)
+    downloads = staging / "downloads"
+    if builder.downloads:  # these outlive the staging directory: they took hours
+        downloads = data_dir / "downloads" / builder_class.name / config
+        for partial in downloads.rglob("*.tmp.*"):
+            shutil.rmtree(partial)
+    builder.download_and_prepare(download_dir=downloads, file_format="array_record")
+    final = _path(builder_class, config, data_dir)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    if final.exists():
+        final.rename(staging / "replaced")
+    _path(builder_class, config, staging).rename(final)
+
+
+@contextlib.contextmanager
+def _exclusive(staging: Path) -> Iterator[None]:
+    """Holds an empty directory `staging` that no other process uses; removes it afterwards."""
+    while True:
+        staging.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(staging, os.O_RDONLY)
+        try:
+            _lock(descriptor, staging)
+            if not _is_still(staging, descriptor):
+                continue  # its holder finished and removed it while we waited
+            _empty(staging)
+            try:
+                yield
+            finally:
+                _empty(staging)
+                staging.rmdir()
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, staging: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        logging.info("another process prepares %s; waiting for it", staging.parent)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _empty(directory: Path) -> None:
+    for entry in directory.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _disk_error(error: OSError, data_dir: Path) -> DatasetError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DatasetError(f"data_dir={str(data_dir)!r}: the disk is full; free some, or move it")
+    return DatasetError(
+        f"data_dir={str(data_dir)!r}: {error.strerror or error} ({error.filename or 'no file'});"
+        " choose a directory that can be written"
+    )

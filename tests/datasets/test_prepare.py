@@ -1,0 +1,244 @@
+"""Preparing: right data, kept while they serve, and nothing half-done ever trusted."""
+
+import gzip
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import example_serializer
+
+from datasets import builder, multi_object
+from datasets.errors import DatasetError
+from datasets.prepare import prepare
+from datasets.scenes import tetrominoes as scenes
+
+ROOT = Path(__file__).parents[2]
+FILE = "tetrominoes_train.tfrecords"
+
+
+def records(count, seed=0):
+    drawn = scenes.batch(seed, np.arange(count))
+    return [{name: values[i] for name, values in drawn.items()} for i in range(count)]
+
+
+@pytest.fixture
+def raw_dir(tmp_path):
+    directory = tmp_path / "raw"
+    directory.mkdir()
+    multi_object.write(directory / FILE, "tetrominoes", records(20))
+    return directory
+
+
+def names(data_dir, split="train"):
+    return tfds.builder("tetrominoes/official", data_dir=data_dir).as_data_source(split=split)
+
+
+def leftovers(data_dir):
+    """Everything under `data_dir` that is not a finished version."""
+    return [
+        path
+        for path in data_dir.rglob("*")
+        if (path.is_file() and path.parent.name != "1.0.0") or "prepar" in path.name
+    ]
+
+
+def assert_nothing_prepared(data_dir):
+    assert not list(data_dir.rglob("*.json"))
+    assert not leftovers(data_dir)
+
+
+def test_official_records_in_file_order(tmp_path, raw_dir):
+    path = prepare("tetrominoes/official", tmp_path / "data", raw_dir=raw_dir)
+    assert path == tmp_path / "data/tetrominoes/official/1.0.0"
+    source = names(tmp_path / "data")
+    assert len(source) == 20
+    for got, expected in zip(source, records(20), strict=True):
+        assert got.keys() == expected.keys()
+        for name in got:
+            assert got[name].dtype == expected[name].dtype
+            np.testing.assert_array_equal(got[name], expected[name])
+    assert not leftovers(tmp_path / "data")
+
+
+def test_serialises_as_tfds_does():
+    features = tfds.builder_cls("tetrominoes")(config="official", data_dir="/nowhere").info.features
+    (record,) = records(1)
+    serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
+    expected = serializer.get_tf_example(features.encode_example(record))
+    got = builder.serialize(record, features.get_tensor_info())
+    assert type(expected).FromString(got) == expected
+
+
+def test_shards_keep_the_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(builder, "SHARD_BYTES", 20_000)
+    prepare("tetrominoes/procedural", tmp_path, max_records=40)
+    source = tfds.builder("tetrominoes/procedural", data_dir=tmp_path).as_data_source(split="train")
+    assert len(list((tmp_path / "tetrominoes/procedural/1.0.0").glob("*.array_record*"))) > 5
+    for got, expected in zip(source, records(40), strict=True):
+        np.testing.assert_array_equal(got["image"], expected["image"])
+
+
+def test_read_without_the_builder(tmp_path):
+    prepare("tetrominoes/procedural", tmp_path, max_records=3)
+    script = (
+        "import sys, tensorflow_datasets as tfds\n"
+        f"b = tfds.builder('tetrominoes/procedural', data_dir={str(tmp_path)!r})\n"
+        "assert len(b.as_data_source(split='train[:2]')) == 2\n"
+        "m = b.info.metadata\n"
+        "assert m['background_ids'] == [0] and m['num_entities'] == 4 and m['procedural']\n"
+        "assert m['vocabularies']['shape'][1] == 'I0'\n"
+        "assert not {'datasets', 'tensorflow'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60, cwd=tmp_path)
+
+
+def test_prepared_data_are_kept_while_they_serve(tmp_path, raw_dir):
+    data_dir = tmp_path / "data"
+    path = prepare("tetrominoes/official", data_dir, raw_dir=raw_dir, max_records=5)
+    first = (path / "dataset_info.json").stat().st_ino
+    prepare("tetrominoes/official", data_dir, raw_dir=raw_dir, max_records=4)
+    assert (path / "dataset_info.json").stat().st_ino == first
+    prepare("tetrominoes/official", data_dir, raw_dir=raw_dir, max_records=6)
+    assert len(names(data_dir)) == 6
+    prepare("tetrominoes/official", data_dir, raw_dir=raw_dir)
+    assert len(names(data_dir)) == 20
+    whole = (path / "dataset_info.json").stat().st_ino
+    prepare("tetrominoes/official", data_dir, max_records=1000)  # the file has no more
+    assert (path / "dataset_info.json").stat().st_ino == whole
+    assert not leftovers(data_dir)
+
+
+def test_another_raw_file_is_prepared_again(tmp_path, raw_dir):
+    prepare("tetrominoes/official", tmp_path, raw_dir=raw_dir)
+    multi_object.write(raw_dir / FILE, "tetrominoes", records(7, seed=1))
+    prepare("tetrominoes/official", tmp_path, raw_dir=raw_dir)
+    assert len(names(tmp_path)) == 7
+
+
+def test_seed_and_number_of_scenes(tmp_path):
+    def image(seed, max_records):
+        prepare("tetrominoes/procedural", tmp_path, seed=seed, max_records=max_records)
+        source = tfds.builder("tetrominoes/procedural", data_dir=tmp_path).as_data_source("train")
+        assert len(source) >= max_records
+        return source[0]["image"]
+
+    np.testing.assert_array_equal(image(0, 3), image(0, 5))
+    assert (image(1, 3) != image(0, 3)).any()
+
+
+def test_a_failed_replacement_keeps_what_was_there(tmp_path, raw_dir):
+    data_dir = tmp_path / "data"
+    prepare("tetrominoes/official", data_dir, raw_dir=raw_dir, max_records=5)
+    content = (raw_dir / FILE).read_bytes()
+    (raw_dir / FILE).write_bytes(content[: len(content) // 2])
+    with pytest.raises(DatasetError):
+        prepare("tetrominoes/official", data_dir, raw_dir=raw_dir)
+    assert len(names(data_dir)) == 5
+    assert not leftovers(data_dir)
+
+
+@pytest.mark.parametrize("damage", ["empty", "html", "truncated", "flipped", "no records"])
+def test_damaged_files_leave_nothing(tmp_path, raw_dir, damage):
+    content = (raw_dir / FILE).read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 4
+    (raw_dir / FILE).write_bytes(
+        {
+            "empty": b"",
+            "html": b"<html></html>",
+            "truncated": content[:-50],
+            "flipped": bytes(flipped),
+            "no records": gzip.compress(b""),
+        }[damage]
+    )
+    with pytest.raises(DatasetError, match=FILE) as info:
+        prepare("tetrominoes/official", tmp_path / "data", raw_dir=raw_dir)
+    assert "\n" not in str(info.value)
+    assert_nothing_prepared(tmp_path / "data")
+
+
+def test_no_file_and_no_network(tmp_path, monkeypatch):
+    with pytest.raises(DatasetError, match=r"looked for .*tetrominoes_train.*:procedural"):
+        prepare("tetrominoes/official", tmp_path, raw_dir=tmp_path / "nowhere")
+    monkeypatch.setattr(builder, "BUCKET", "http://127.0.0.1:9")  # nothing listens there
+    with pytest.raises(DatasetError, match=r"download failed.*get http.*:procedural"):
+        prepare("tetrominoes/official", tmp_path)
+    assert_nothing_prepared(tmp_path)
+
+
+def test_unknown_names(tmp_path):
+    for name in ("tetris/official", "tetrominoes", "tetrominoes/x", "prepare/x", "../x/y"):
+        with pytest.raises(DatasetError, match="dataset="):
+            prepare(name, tmp_path)
+    with pytest.raises(DatasetError, match="max_records=0"):
+        prepare("tetrominoes/procedural", tmp_path, max_records=0)
+
+
+def test_unwritable_directory(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DatasetError, match=r"data_dir=.*file.*directory"):
+        prepare("tetrominoes/procedural", tmp_path / "file", max_records=2)
+
+
+def test_disk_full(tmp_path, monkeypatch):
+    """A writer that fails as ArrayRecord's does on a full disk."""
+    real = builder.ArrayRecordWriter
+    monkeypatch.setattr(
+        builder, "ArrayRecordWriter", lambda path, options: real("/dev/full", options)
+    )
+    with pytest.raises(DatasetError, match="the disk is full"):
+        prepare("tetrominoes/procedural", tmp_path, max_records=2)
+    assert_nothing_prepared(tmp_path)
+
+
+def _prepare_slowly(data_dir, started, count):
+    draw = scenes.batch
+
+    def slow(seed, index):
+        started.set()
+        time.sleep(0.2)
+        return draw(seed, index)
+
+    variant = tfds.builder_cls("tetrominoes").builder_configs["procedural"]
+    variant.draw = slow
+    prepare("tetrominoes/procedural", data_dir, max_records=count)
+
+
+def _start(data_dir, count):
+    context = multiprocessing.get_context("fork")
+    started = context.Event()
+    process = context.Process(target=_prepare_slowly, args=(data_dir, started, count))
+    process.start()
+    assert started.wait(30)
+    return process
+
+
+def test_killed_run_leaves_no_debris_after_the_next(tmp_path):
+    process = _start(tmp_path, 2000)
+    time.sleep(0.5)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(30)
+    assert leftovers(tmp_path)
+    assert not (tmp_path / "tetrominoes/procedural").exists()
+    prepare("tetrominoes/procedural", tmp_path, max_records=30)
+    assert not leftovers(tmp_path)
+    source = tfds.builder("tetrominoes/procedural", data_dir=tmp_path).as_data_source("train")
+    assert len(source) == 30
+
+
+def test_two_processes_at_once(tmp_path):
+    process = _start(tmp_path, 600)
+    path = prepare("tetrominoes/procedural", tmp_path, max_records=600)
+    process.join(30)
+    assert process.exitcode == 0
+    assert not leftovers(tmp_path)
+    source = tfds.builder("tetrominoes/procedural", data_dir=tmp_path).as_data_source("train")
+    assert len(source) == 600
+    assert path.is_dir()
