@@ -34,3 +34,10 @@ def test_scores_do_not_change_and_matched_segments_meet():
         for t, m in zip(true, matched, strict=True)
     ]
     np.testing.assert_allclose(np.mean(iou, 1), mean_iou(true, pred))
+
+
+def test_true_segments_that_nothing_overlaps_lend_no_name():
+    """The second segment is all that is left for the second object, but does not touch it."""
+    true = np.array([[[0, 0, 0, 0, 0, 1]]])
+    pred = np.array([[[7, 7, 7, 7, 8, 7]]])
+    np.testing.assert_array_equal(match_labels(true, pred), [[[0, 0, 0, 0, 2, 0]]])
