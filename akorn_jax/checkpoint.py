@@ -12,10 +12,9 @@ is ignored; older steps are removed only when a newer one has its checksums.
 """
 
 import concurrent.futures
-import errno
+import contextlib
 import logging
 import math
-import re
 import shutil
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -26,16 +25,15 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
-from akorn_jax import checksums
+from akorn_jax import checksums, storage
 from akorn_jax.errors import UserError
+from akorn_jax.names import by_name
 
 PyTree = Any
 
 logger = logging.getLogger(__name__)
 
 TEMPORARY = ".orbax-checkpoint-tmp"  # orbax's suffix for what is not finalised
-# What the storage, not the program, is to blame for: the run outlives it.
-STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE}
 NONE, NONE_INTACT = -1, -2
 
 
@@ -93,7 +91,7 @@ class Checkpoints:
             UserError: the directory cannot be made or written.
         """
         self.wait()
-        arrays = _by_name(state)
+        arrays = _arrays(state)
         if not self._agree(self._begin(step, arrays) if self._primary else 0):
             return
         args = ocp.args.Composite(
@@ -133,7 +131,7 @@ class Checkpoints:
                 "nothing was deleted; restore one from a backup or choose another workdir"
             )
         path = self.directory / str(step)
-        names = _by_name(like)
+        names = _arrays(like)
         self._check_fit(path, names, partial)
         if sharding is None:
             sharding = jax.tree.map(_own_sharding, like)
@@ -166,6 +164,13 @@ class Checkpoints:
             return []
         names = {path.name.removesuffix(".sha256") for path in self.directory.iterdir()}
         return sorted(int(name) for name in names if name.isdecimal())
+
+    def last_good(self) -> str:
+        """In words, where a run can go on from."""
+        self.wait()
+        if self.last_step is None:
+            return "there is no checkpoint yet"
+        return f"the last good checkpoint is {self.directory / str(self.last_step)}"
 
     def wait(self) -> None:
         """Returns when the last `save` has its checksum, or was given up."""
@@ -200,7 +205,7 @@ class Checkpoints:
                 return False
             checksums.begin(self.directory, str(step))
         except OSError as error:
-            if _storage_is_to_blame(error):
+            if storage.is_to_blame(error):
                 self._give_up(step, error)
                 return False
             raise UserError(
@@ -212,7 +217,7 @@ class Checkpoints:
     def _remove_debris(self) -> None:
         for path in self.directory.iterdir():
             if TEMPORARY in path.name:
-                _remove_path(path)
+                storage.remove(path)
 
     def _room_for(self, step: int, arrays: Mapping[str, jax.Array]) -> bool:
         """Whether a local disk has room; asked first because orbax fails very loudly."""
@@ -242,8 +247,8 @@ class Checkpoints:
             self._remove_old(step)
 
     def _give_up(self, step: int, error: Exception) -> None:
-        """Lets the run outlive a storage error; any other is raised."""
-        if not _storage_is_to_blame(error):
+        """Lets the run outlive failing storage, also of another process (it does not answer)."""
+        if not storage.is_to_blame(error) and not isinstance(error, TimeoutError):
             raise error
         logger.warning(
             "checkpoint %d not saved: %s; training goes on, the last good checkpoint is %s",
@@ -266,11 +271,13 @@ class Checkpoints:
             self._remove(old)
 
     def _remove(self, step: int) -> None:
-        try:
-            # A run that is killed in between leaves a step that is incomplete, not damaged.
+        # So a run that is killed in between leaves a step that is incomplete, not damaged; a full
+        # disk that does not take the note is a reason to remove all the same.
+        with contextlib.suppress(OSError):
             checksums.begin(self.directory, str(step))
-            _remove_path(self.directory / str(step))
-            _remove_path(checksums.file_of(self.directory, str(step)))
+        try:
+            storage.remove(self.directory / str(step))
+            storage.remove(checksums.file_of(self.directory, str(step)))
         except OSError as error:
             logger.warning("checkpoint %d could not be removed: %s", step, error)
 
@@ -295,18 +302,14 @@ class Checkpoints:
         if not partial:
             problems += [f"{name} is unknown" for name in saved if name not in names]
         for name in set(names) & set(saved):
-            ours, theirs = names[name], saved[name]
-            if tuple(ours.shape) != tuple(theirs.shape) or ours.dtype != theirs.dtype:
-                problems.append(
-                    f"{name} is {theirs.dtype}{list(theirs.shape)}, "
-                    f"not {ours.dtype}{list(ours.shape)}"
-                )
+            ours, theirs = (f"{x.dtype}{list(x.shape)}" for x in (names[name], saved[name]))
+            if ours != theirs:
+                problems.append(f"{name} is {theirs}, not {ours}")
         if problems:
-            more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+            shown = sorted(problems)[:5] + ["..."] * (len(problems) > 5)
             raise UserError(
-                f"{path}: is the checkpoint of another config: "
-                f"{', '.join(sorted(problems)[:5])}{more}; use the config of that run or another "
-                "workdir"
+                f"{path}: is the checkpoint of another config: {', '.join(shown)}; use the config "
+                "of that run or another workdir"
             )
 
     # --- small parts
@@ -319,19 +322,17 @@ class Checkpoints:
         return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
-def _by_name(tree: PyTree) -> dict[str, Any]:
-    """The leaves by their paths, `ema.layers.0.kernel`; random keys as their data."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    named = {}
-    for path, leaf in leaves:
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
-        assert name not in named, f"two leaves are called {name}"
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            abstract = isinstance(leaf, jax.ShapeDtypeStruct)
-            to_data = jax.random.key_data
-            leaf = jax.eval_shape(to_data, leaf) if abstract else to_data(leaf)
-        named[name] = leaf
-    return named
+def _arrays(tree: PyTree) -> dict[str, Any]:
+    """The leaves by name, e.g. `ema.layers.0.kernel`; random keys as their data."""
+    return {name: _key_data(leaf) for name, leaf in by_name(tree, ".").items()}
+
+
+def _key_data(leaf: Any) -> Any:
+    if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return leaf
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jax.eval_shape(jax.random.key_data, leaf)
+    return jax.random.key_data(leaf)
 
 
 def _as_leaf(value: jax.Array, like: Any) -> jax.Array:
@@ -345,20 +346,3 @@ def _as_leaf(value: jax.Array, like: Any) -> jax.Array:
 def _own_sharding(leaf: Any) -> jax.sharding.Sharding:
     own = getattr(leaf, "sharding", None)
     return own if own is not None else jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-
-
-def _remove_path(path: epath.Path) -> None:
-    if path.is_dir():
-        path.rmtree()
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _storage_is_to_blame(error: BaseException) -> bool:
-    """Whether an error of the file system, or of TensorStore on top of it, is one of storage."""
-    if isinstance(error, TimeoutError):
-        return True  # another process did not finish its part
-    code = error.errno if isinstance(error, OSError) else None
-    if code is None and (match := re.search(r"os_error_code='(\d+)'", str(error))):
-        code = int(match[1])
-    return code in STORAGE_ERRORS

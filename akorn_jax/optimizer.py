@@ -20,6 +20,7 @@ import numpy as np
 import optax
 
 from akorn_jax.errors import UserError
+from akorn_jax.names import by_name, path_name
 from akorn_jax.optimizer_settings import Settings, read, read_group
 
 Array = jax.Array
@@ -242,13 +243,6 @@ def _clip(limit: float, norm: Callable[[PyTree], Array]) -> optax.GradientTransf
     return optax.stateless(update)
 
 
-def path_name(path: Sequence[Any]) -> str:
-    """`encoder/layers/0/kernel` of a key path of a tree of parameters (NNX's or plain)."""
-    keys = [jax.tree_util.keystr((key,), simple=True) for key in path]
-    # An NNX variable is a pytree of one leaf, which shows in the path as its last attribute.
-    return "/".join(keys[:-1] if isinstance(path[-1], jax.tree_util.GetAttrKey) else keys)
-
-
 def _labels(params: PyTree, patterns: Sequence[re.Pattern]) -> PyTree:
     used = set()
 
@@ -262,10 +256,9 @@ def _labels(params: PyTree, patterns: Sequence[re.Pattern]) -> PyTree:
     labels = jax.tree_util.tree_map_with_path(label, params)
     for index, pattern in enumerate(patterns):
         if index not in used:
-            paths = jax.tree_util.tree_flatten_with_path(params)[0]
             raise UserError(
                 f"optimizer.groups: {pattern.pattern!r} is the first match of no parameter; "
-                f"paths are like {path_name(paths[0][0])!r}"
+                f"names are like {next(iter(by_name(params)))!r}"
             )
     return labels
 

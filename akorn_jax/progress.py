@@ -30,7 +30,8 @@ def setup_logging(directory: Path | None = None) -> None:
     """
     root = logging.getLogger()
     for handler in list(root.handlers):
-        if isinstance(handler, _Console | _File | absl_logging.ABSLHandler):
+        ours = isinstance(handler, _Console | _File | absl_logging.ABSLHandler)
+        if ours or type(handler) is logging.StreamHandler:  # that of logging.basicConfig
             root.removeHandler(handler)
             handler.close()
     handlers: list[logging.Handler] = [_Console()]

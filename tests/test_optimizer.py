@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from akorn_jax import optimizer
 from akorn_jax.errors import UserError
+from akorn_jax.names import by_name
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -162,8 +163,7 @@ def group_updates(config):
     tx, _ = optimizer.make(config, 100)
     gradients = jax.tree.map(jnp.ones_like, params)
     updates, _ = jax.jit(tx.update)(gradients, tx.init(params), params)
-    flat = jax.tree_util.tree_flatten_with_path(updates)[0]
-    return {optimizer.path_name(path): float(jnp.mean(leaf)) for path, leaf in flat}
+    return {name: float(jnp.mean(leaf)) for name, leaf in by_name(updates).items()}
 
 
 def test_groups_scale_freeze_and_differ():

@@ -24,7 +24,8 @@ def screen(monkeypatch):
     root.setLevel(level)
 
 
-def test_every_line_once_in_one_format(tmp_path, screen):
+def test_every_line_once_in_one_format(tmp_path, screen, capfd):
+    logging.getLogger().addHandler(logging.StreamHandler())  # as some library's first message does
     for _ in range(2):  # calling it twice does not print twice
         progress.setup_logging(tmp_path)
     absl_logging.info("by absl %d", 1)
@@ -33,6 +34,7 @@ def test_every_line_once_in_one_format(tmp_path, screen):
     for text in (screen.getvalue(), (tmp_path / "log.txt").read_text()):
         lines = text.splitlines()
         assert [line[20:] for line in lines] == ["I by absl 1", "W by [logging] 2"]
+    assert capfd.readouterr().err == ""
 
 
 def test_the_log_grows(tmp_path, screen):
