@@ -53,10 +53,15 @@ def load(data: Mapping[str, Any], part: str, data_dir: str | Path) -> Examples:
         UserError: if the prepared data has fewer scenes than the protocol needs, or none.
     """
     builder = open_builder(data["name"], data_dir)
+    if data[part] is None:
+        raise UserError(
+            f"{data['name']}: this protocol has no {part} part; set config.data.{part}."
+        )
     start, stop = data[part]
+    split = data["split"] if isinstance(data["split"], str) else data["split"][part]
     found: list[dict[str, np.ndarray]] = []
     records, kept = [], 0
-    for record, example in enumerate(_read(builder, data["split"], data, stop)):
+    for record, example in enumerate(_read(builder, split, data, stop)):
         example = transform(example, data)
         if not _keep(example, data):
             continue
@@ -69,7 +74,7 @@ def load(data: Mapping[str, Any], part: str, data_dir: str | Path) -> Examples:
     if kept <= start or (stop is not None and kept < stop):
         raise UserError(
             f"{data['name']} has {kept} scenes that fit, {part}=({start}, {stop}) needs "
-            f"{stop or start + 1}; prepare more (config.data.max_records) or set config.data.{part}."
+            f"{stop or start + 1}; raise config.data.max_records or set config.data.{part}."
         )
     arrays = {name: np.stack([example[name] for example in found]) for name in found[0]}
     metadata = builder.info.metadata or {}

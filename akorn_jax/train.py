@@ -1,26 +1,29 @@
 """The training loop, for every model and task."""
 
+import dataclasses
 import enum
 import functools
 import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from absl import logging
+from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
 
-from akorn_jax import checkpoint, data, feed, optimizer, progress, sharding, writers
+from akorn_jax import data, feed, optimizer, progress, sharding, writers
 from akorn_jax import state as states
+from akorn_jax.checkpoint import Checkpoints
 from akorn_jax.errors import UserError
 from akorn_jax.state import TrainState
+from akorn_jax.watch import Watch
 
 Array = jax.Array
-PyTree = dict
+PyTree = Any
 Metrics = dict[str, Array]
 
 
@@ -31,7 +34,7 @@ class Outcome(enum.Enum):
     TIME_LIMIT = "time limit"
 
 
-def train(config: ConfigDict, workdir: Path) -> Outcome:
+def train(config: ConfigDict, workdir: epath.Path) -> Outcome:
     """Trains from the newest intact checkpoint, or from the start, to `config.num_steps`.
 
     Args:
@@ -60,7 +63,7 @@ def train(config: ConfigDict, workdir: Path) -> Outcome:
     # The state, from the newest intact checkpoint if there is one
     shapes = jax.eval_shape(lambda: states.create(model, transformation))
     placement = sharding.state_sharding(shapes, mesh)
-    checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints)
     restored = checkpoints.restore_latest(shapes, placement)
     if restored is None:
         state = jax.jit(lambda: states.create(model, transformation), out_shardings=placement)()
@@ -71,32 +74,32 @@ def train(config: ConfigDict, workdir: Path) -> Outcome:
     update = make_update(model, task, transformation, config, placement)
 
     # The loop: dispatch a call, then look at what the call before it gave
-    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
     logging.info(
-        "Training %d parameters on %d scenes and %d devices, steps %d to %d.",
-        num_parameters, len(examples), mesh.size, first, config.num_steps,
-    )  # fmt: skip
+        "Training %s parameters on %d scenes and %d devices, steps %d to %d.",
+        f"{sum(leaf.size for leaf in jax.tree.leaves(shapes.params)):,}",
+        *(len(examples), mesh.size, first, config.num_steps),
+    )
     writer = writers.create_writer(workdir, first_step=first)
-    watch = Watch(config, task.views, schedule, writer)
+    watch = Watch(config, task.views, schedule, writer, checkpoints.last_good)
     outcome, pending = Outcome.DONE, None
-    with progress.bar(config.num_steps, first) as bar:
+    with checkpoints, progress.bar(config.num_steps, first) as bar:
         for step in range(first, config.num_steps, config.steps_per_call):
+            source, rows = batches(step, config.steps_per_call)
             with jax.transfer_guard("disallow"):
-                state, metrics = update(state, *batches(step, config.steps_per_call))
+                state, metrics = update(state, source, rows)
             if pending is not None:
                 watch(*pending)
             done = step + config.steps_per_call
-            pending = (done, metrics)
+            pending = (done, metrics, rows)
             bar.update(done, loss=watch.loss)
-            late = config.max_hours and time.monotonic() - started > 3600 * config.max_hours
+            late = 0 < config.max_hours < (time.monotonic() - started) / 3600
             if done % config.checkpoint_every == 0 or done == config.num_steps or late:
-                watch(*pending)  # a state is saved only after its step was looked at
+                watch(*pending)  # what is saved was looked at
                 pending = None
                 checkpoints.save(done, state)
             if late and done < config.num_steps:
                 outcome = Outcome.TIME_LIMIT
                 break
-    checkpoints.close()
     writer.close()
     return outcome
 
@@ -121,8 +124,9 @@ def make_update(
     config: ConfigDict,
     placement: PyTree,
 ) -> Callable[[TrainState, dict[str, Array], Array], tuple[TrainState, Metrics]]:
-    """Compiles `steps_per_call` steps: (state, arrays `[N, ...]`, rows `[K, B]`) to (state, metrics).
+    """Compiles `steps_per_call` steps: (state, arrays, rows) to (state, metrics).
 
+    Arrays are `[N, ...]` by field, rows `[K, B]` say which of them each of the K steps takes.
     Metrics are `[K]` each: what the task gives, and loss, grad_norm, finite. A step whose loss or
     gradient is not finite leaves the weights as they were.
     """

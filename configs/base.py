@@ -4,10 +4,15 @@ A recipe starts from `get_config()` and sets what differs. All fields can be ove
 command line, e.g. `--config.num_steps=100`; unknown ones are refused.
 """
 
+import importlib
+import inspect
+from typing import Any
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from akorn_jax.errors import UserError
+from configs.data import PROCEDURAL, PROTOCOLS
 
 
 def get_config() -> ConfigDict:
@@ -88,6 +93,49 @@ def choose(variant: str, known: tuple[str, ...]) -> set[str]:
     for name in sorted(chosen - set(known)):
         raise UserError(f"variant {name!r} is unknown; this recipe has {', '.join(known)}.")
     return chosen
+
+
+def protocol(key: str, *, procedural: bool) -> ConfigDict:
+    """A protocol of configs/data.py, on published or on drawn data, with how to prepare it."""
+    config = ConfigDict(PROTOCOLS[key])
+    stops = [config[part][1] for part in ("train", "validation", "test") if config[part]]
+    filtered = config.min_objects is not None or config.max_objects is not None
+    config.crop = _optional(tuple, config.crop)
+    for name in ("size", "min_objects", "max_objects"):
+        config[name] = _optional(int, config[name])
+    if procedural:
+        config.name = PROCEDURAL[config.name]
+    config.seed = 0  # of drawn scenes
+    config.raw_dir = placeholder(str)  # where the published files are; None downloads them
+    # Records to prepare, from the first on; None is all. Slices need no more than their last.
+    config.max_records = _optional(int, None if filtered or None in stops else max(stops))
+    return config
+
+
+def fields(kind: str, name: str, **chosen: Any) -> ConfigDict:
+    """`config.model` or `config.task`: a module's arguments, with their defaults or as chosen.
+
+    Args:
+        kind: "models" or "tasks".
+        name: of the module, e.g. "akorn".
+        chosen: arguments that differ from the defaults.
+    """
+    module = importlib.import_module(f"akorn_jax.{kind}.{name}")
+    made = module.Model if kind == "models" else module.Task
+    config = ConfigDict({"name": name})
+    for argument in inspect.signature(made.__init__).parameters.values():
+        if argument.name in ("self", "rngs"):
+            continue
+        value = chosen.pop(argument.name, argument.default)
+        config[argument.name] = _optional(int, value)
+    if chosen:
+        raise TypeError(f"{module.__name__} has no arguments {', '.join(chosen)}.")
+    return config
+
+
+def _optional(kind: type, value: Any) -> Any:
+    """The value, or for None a field that can be set to one of a kind."""
+    return placeholder(kind) if value is None else value
 
 
 def contrastive(size: int) -> ConfigDict:

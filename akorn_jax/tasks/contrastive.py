@@ -18,6 +18,7 @@ class Task:
     """
 
     fields = ("image",)
+    views = 2  # images that the network sees for each scene
 
     def __init__(self, *, temperature: float, normalize: bool, augmentation: dict) -> None:
         self.temperature = temperature

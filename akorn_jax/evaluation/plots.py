@@ -1,0 +1,59 @@
+"""Pictures of segmentations."""
+
+from collections.abc import Sequence
+from typing import BinaryIO
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# Paul Tol's "muted" and "bright" schemes: distinct for colour-blind readers, first to last.
+PALETTE = np.array(
+    [
+        (221, 221, 221), (51, 34, 136), (136, 204, 238), (68, 170, 153), (17, 119, 51),
+        (153, 153, 51), (221, 204, 119), (204, 102, 119), (136, 34, 85), (170, 68, 153),
+        (238, 119, 51), (0, 119, 187), (51, 187, 238), (238, 51, 119), (204, 51, 17),
+    ],
+    np.uint8,
+)  # fmt: skip
+
+
+def colorize(labels: np.ndarray) -> np.ndarray:
+    """Label maps `[..., H, W]` to RGB `[..., H, W, 3]` uint8; label 0 is light gray."""
+    return PALETTE[labels % len(PALETTE)]
+
+
+def segmentation(
+    file: BinaryIO,
+    images: np.ndarray,
+    true: np.ndarray,
+    pred: np.ndarray,
+    captions: Sequence[str],
+) -> None:
+    """Writes a PNG with one column a scene: image, truth, prediction.
+
+    Args:
+        file: gets the PNG.
+        images: `[N, H, W, 3]` uint8.
+        true, pred: `[N, H, W]` labels, the prediction's matched to the truth's.
+        captions: below each column.
+    """
+    columns = min(8, len(images))
+    blocks = -(-len(images) // columns)
+    figure = Figure(figsize=(1.25 * columns + 0.6, 4.2 * blocks), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(3 * blocks, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for i, (image, t, p, caption) in enumerate(zip(images, true, pred, captions, strict=True)):
+        block, column = divmod(i, columns)
+        for row, picture in enumerate((image, colorize(t), colorize(p))):
+            axes[3 * block + row, column].imshow(picture, interpolation="nearest")
+        axes[3 * block + 2, column].set_title(caption, fontsize=7, y=-0.22)
+        if column == 0:
+            for row, name in enumerate(("image", "truth", "prediction")):
+                axes[3 * block + row, 0].text(
+                    -0.08, 0.5, name, fontsize=8, rotation=90, ha="right", va="center",
+                    transform=axes[3 * block + row, 0].transAxes,
+                )  # fmt: skip
+    figure.savefig(file, format="png")

@@ -1,0 +1,49 @@
+"""The demo: a small AKOrN finds the pieces of drawn Tetrominoes on two CPU cores.
+
+    python launch.py --config=configs/demo.py --workdir=runs/demo
+
+Departures from the paper's recipe (configs/tetrominoes_akorn.py), which needs a GPU:
+
+    | field          | paper      | here                                  |
+    | channels, T    | 128, 8     | 32, 4                                 |
+    | heads          | 8          | 2                                     |
+    | data           | 60,000     | 20,000 drawn scenes                   |
+    | batch          | 256        | 64                                    |
+    | steps          | 11,750     | 2,500                                 |
+    | learning rate  | 1e-3       | 1e-2, 20 steps warm-up, cosine decay  |
+    | Adam's b2      | 0.999      | 0.99                                  |
+    | EMA            | slow       | slow; the cosine's end averages too   |
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    base.choose(variant, ())
+    config = base.get_config()
+    config.num_steps = 2_500
+    config.batch_size = 64
+    config.data = base.protocol("tetrominoes:akorn", procedural=True)
+    config.data.train = (384, 20_384)
+    config.data.validation = (64, 384)
+    config.data.max_records = 20_384
+    config.model = base.fields(
+        "models",
+        "akorn",
+        channels=32,
+        num_steps=4,
+        heads=2,
+        patch_size=4,
+        image_size=32,
+        autorescale=False,
+        remat=True,
+    )
+    config.task = base.contrastive(size=32)
+    config.optimizer.learning_rate = 1e-2
+    config.optimizer.b2 = 0.99
+    config.optimizer.warmup_steps = 20
+    config.optimizer.schedule = "cosine"
+    config.checkpoint_every = 500
+    return config

@@ -1,0 +1,94 @@
+"""Prepares data, trains, evaluates: `python launch.py --config=configs/X.py --workdir=DIR`.
+
+Without --mode a run prepares its data if need be, trains (from where it was, if it was
+interrupted) and evaluates. Any field of the config can be set with --config.field=value.
+
+Exit codes: 0 done; 2 the input is wrong (one line says what); 124 the time limit
+(config.max_hours) was reached and all was saved.
+"""
+
+import argparse
+import os
+import sys
+
+import jax
+from absl import logging
+from etils import epath
+
+from akorn_jax import config as configs
+from akorn_jax import evaluate, progress, train
+from akorn_jax.errors import UserError
+from datasets.errors import DatasetError
+from datasets.prepare import prepare
+
+MODES = ("prepare", "train", "evaluate")
+
+
+def main(arguments: list[str]) -> int:
+    """Returns the exit code."""
+    options, config = parse(arguments)
+    jax.config.update("jax_compilation_cache_dir", os.path.expanduser(options.cache_dir))
+    workdir = epath.Path(options.workdir).expanduser()
+    if options.mode in (None, "train"):
+        configs.check_same(config, workdir)
+        configs.save(config, workdir)
+    if options.mode != "prepare":
+        progress.setup_logging(workdir)
+    prepare_data(config)
+    if options.mode in (None, "train"):
+        outcome = train.train(config, workdir)
+        if outcome is train.Outcome.TIME_LIMIT:
+            logging.info("config.max_hours=%s is over; run again to go on.", config.max_hours)
+            return 124
+    if options.mode in (None, "evaluate"):
+        evaluate.evaluate(config, workdir)
+    return 0
+
+
+def parse(arguments: list[str]) -> tuple[argparse.Namespace, configs.ConfigDict]:
+    """Options, and the config of the recipe or the run, with its overrides."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE[:VARIANT]", help="a recipe of configs/")
+    parser.add_argument("--workdir", metavar="DIR", help="of the run; runs/<recipe> by default")
+    parser.add_argument("--mode", choices=MODES, help="one part of the run instead of all")
+    parser.add_argument(
+        "--cache_dir", default="~/.cache/akorn_jax", help="compiled programs, to start faster"
+    )
+    options, overrides = parser.parse_known_args(arguments)
+    for argument in overrides:
+        if not (argument.startswith("--config.") and "=" in argument):
+            raise UserError(f"{argument}: no such option; see --help.")
+    if options.config is None and options.workdir is None:
+        raise UserError("Nothing to run: pass --config=configs/X.py, or --workdir of a run.")
+    if options.workdir is None:
+        recipe = os.path.basename(options.config).replace(".py", "").replace(":", "_")
+        options.workdir = os.path.join("runs", recipe)
+    if options.config is None:
+        config = configs.from_workdir(epath.Path(options.workdir).expanduser())
+    else:
+        config = configs.from_recipe(options.config)
+    return options, configs.override(config, overrides)
+
+
+def prepare_data(config: configs.ConfigDict) -> None:
+    """Makes sure that the dataset can be read."""
+    data = config.data
+    prepare(
+        data.name,
+        config.data_dir,
+        raw_dir=data.raw_dir,
+        max_records=data.max_records,
+        seed=data.seed,
+    )
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (UserError, DatasetError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
