@@ -97,9 +97,8 @@ def ema_decay(step: Any, decay: float, every: int, start: int) -> Any:
     """
     xp = _namespace(step)
     step = xp.asarray(step)
-    age = xp.maximum(step - start, 0)
+    age = xp.maximum(step - start, 0)  # 0 up to start, hence d = 0
     d = xp.clip(1 - (1.0 + age) ** (-2 / 3), 0.0, decay)
-    d = xp.where(step <= start, 0.0, d)
     return xp.where(step % every == 0, d, 1.0)
 
 

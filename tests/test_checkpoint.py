@@ -339,5 +339,5 @@ def test_killed_while_saving(tmp_path, caplog, before, moment):
         else:
             assert restored is None
         assert "is damaged" not in caplog.text
-        checkpoints.save(2, like)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["2", "2.sha256"]
+        checkpoints.save(3, like)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["3", "3.sha256"]

@@ -113,9 +113,11 @@ def test_a_full_disk_costs_records_and_one_warning(tmp_path, caplog):
     writer = writers.SummaryWriter(tmp_path)
     writer._file = FullDisk(writer._file)
     writer.write_scalars(1, {"loss": 1.0})
+    size = next(tmp_path.iterdir()).stat().st_size
     writer._file.full = True
     writer.write_scalars(2, {"loss": 2.0})
     writer.write_scalars(3, {"loss": 3.0})
+    assert next(tmp_path.iterdir()).stat().st_size == size
     writer._file.full = False
     writer.write_scalars(4, {"loss": 4.0})
     writer.close()
