@@ -95,6 +95,20 @@ def choose(variant: str, known: tuple[str, ...]) -> set[str]:
     return chosen
 
 
+def contrastive_discovery(protocol_key: str, *, size: int, procedural: bool) -> ConfigDict:
+    """Object discovery as in the AKOrN paper (arXiv 2410.13821): SimCLR, Adam 1e-3, slow EMA.
+
+    Args:
+        protocol_key: of configs/data.py.
+        size: side of the images, in pixels.
+        procedural: use drawn data.
+    """
+    config = get_config()
+    config.data = protocol(protocol_key, procedural=procedural)
+    config.task = contrastive(size)
+    return config
+
+
 def protocol(key: str, *, procedural: bool) -> ConfigDict:
     """A protocol of configs/data.py, on published or on drawn data, with how to prepare it."""
     config = ConfigDict(PROTOCOLS[key])

@@ -22,10 +22,9 @@ from configs import base
 
 def get_config(variant: str = "") -> ConfigDict:
     base.choose(variant, ())
-    config = base.get_config()
+    config = base.contrastive_discovery("tetrominoes:akorn", size=32, procedural=True)
     config.num_steps = 2_500
     config.batch_size = 64
-    config.data = base.protocol("tetrominoes:akorn", procedural=True)
     config.data.train = (384, 20_384)
     config.data.validation = (64, 384)
     config.data.max_records = 20_384
@@ -40,7 +39,6 @@ def get_config(variant: str = "") -> ConfigDict:
         autorescale=False,
         remat=True,
     )
-    config.task = base.contrastive(size=32)
     config.optimizer.learning_rate = 1e-2
     config.optimizer.b2 = 0.99
     config.optimizer.warmup_steps = 20
