@@ -1,9 +1,47 @@
 """Every test runs on the CPU, with eight forced devices so that sharding is real."""
 
 import os
+import sys
+from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 ).strip()
 os.environ["MPLBACKEND"] = "agg"
+sys.path.insert(0, str(Path(__file__).parents[1]))  # configs and datasets are not installed
+
+import pytest
+
+from configs import demo
+from datasets.prepare import prepare
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """Where 128 drawn Tetrominoes scenes are prepared."""
+    directory = tmp_path_factory.mktemp("data")
+    prepare("tetrominoes/procedural", directory, max_records=128)
+    return directory
+
+
+@pytest.fixture
+def tiny(data_dir):
+    """The demo's config, small enough for a test: 12 steps of 8 scenes, seconds."""
+    config = demo.get_config()
+    config.data_dir = str(data_dir)
+    config.data.train = (32, 128)
+    config.data.test = (0, 16)
+    config.data.max_records = 128
+    config.model.channels = 8
+    config.model.heads = 2
+    config.model.num_steps = 2
+    config.batch_size = 8
+    config.num_steps = 12
+    config.log_every = 4
+    config.checkpoint_every = 4
+    config.mesh.data = 1
+    config.mesh.fsdp = -1
+    config.eval.batch_size = 8
+    config.eval.num_workers = 1
+    return config

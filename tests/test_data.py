@@ -1,0 +1,102 @@
+"""Protocols cut what the papers cut, and the order is a pure function of seed and step."""
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from akorn_jax import data
+from akorn_jax.errors import UserError
+
+NO_CROP = {"crop": None, "size": None, "interpolation": "nearest"}
+
+
+def test_load_cuts_the_protocols_slice_and_crop(tiny, data_dir):
+    examples = data.load(tiny.data, "test", data_dir)
+    source = tfds.builder("tetrominoes/procedural", data_dir=data_dir).as_data_source("train")
+    assert examples.images.shape == (16, 32, 32, 3)
+    assert examples.labels.shape == (16, 32, 32)
+    for i in (0, 15):
+        np.testing.assert_array_equal(examples.images[i], source[i]["image"][1:33, 1:33])
+        np.testing.assert_array_equal(examples.labels[i], source[i]["segmentation"][1:33, 1:33])
+        np.testing.assert_array_equal(examples.attributes["color"][i], source[i]["color"])
+    assert examples.records.tolist() == list(range(16))
+    assert data.load(tiny.data, "train", data_dir).records[0] == 32
+
+
+def test_too_few_scenes_are_refused_with_both_counts(tiny, data_dir):
+    tiny.data.train = (0, 1000)
+    with pytest.raises(UserError, match=r"has 128 scenes that fit, train=\(0, 1000\) needs 1000"):
+        data.load(tiny.data, "train", data_dir)
+
+
+def test_unprepared_data_are_named(tiny, tmp_path):
+    with pytest.raises(UserError, match="tetrominoes/procedural is not prepared in"):
+        data.load(tiny.data, "train", tmp_path)
+
+
+def test_filter_counts_kept_scenes_in_file_order(tiny, data_dir):
+    everything = data.load(tiny.data, "train", data_dir)
+    with tiny.unlocked():
+        tiny.data.max_objects = 2
+    with pytest.raises(UserError, match="has 0 scenes that fit"):
+        data.load(tiny.data, "train", data_dir)
+    tiny.data.max_objects = 3
+    np.testing.assert_array_equal(data.load(tiny.data, "train", data_dir).images, everything.images)
+
+
+@pytest.mark.parametrize(("count", "expected"), [("visible", 2), ("listed", 3)])
+def test_objects_are_counted_without_the_background(count, expected):
+    scene = {
+        "segmentation": np.array([[0, 1], [2, 0]], np.uint8),
+        "visibility": np.array([1, 1, 1, 1, 0], np.float32),
+    }
+    assert data.num_objects(scene, count) == expected
+
+
+def test_nearest_takes_the_pixel_under_the_centre():
+    image = np.arange(192 * 192 * 3, dtype=np.uint32).reshape(192, 192, 3).astype(np.uint8)
+    labels = (np.arange(192 * 192).reshape(192, 192) % 251).astype(np.uint8)
+    out = data.transform({"image": image, "segmentation": labels}, {**NO_CROP, "size": 128})
+    index = np.floor((np.arange(128) + 0.5) * 1.5).astype(int)
+    np.testing.assert_array_equal(out["image"], image[index][:, index])
+    np.testing.assert_array_equal(out["segmentation"], labels[index][:, index])
+
+
+def test_bilinear_is_for_images_alone():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (8, 8, 3), np.uint8)
+    labels = rng.integers(0, 2, (8, 8), np.uint8) * 7
+    out = data.transform(
+        {"image": image, "segmentation": labels},
+        {**NO_CROP, "size": 4, "interpolation": "bilinear"},
+    )
+    assert out["image"].shape == (4, 4, 3)
+    assert set(np.unique(out["segmentation"])) <= {0, 7}
+
+
+def test_one_channel_becomes_three():
+    gray = np.full((4, 4, 1), 9, np.uint8)
+    out = data.transform({"image": gray, "segmentation": gray}, NO_CROP)
+    assert out["image"].shape == (4, 4, 3)
+    assert out["segmentation"].shape == (4, 4)
+
+
+def test_every_scene_is_seen_once_an_epoch():
+    order = data.Order(10, 4, seed=0)
+    stream = np.concatenate([order[step] for step in range(5)])  # two epochs of ten
+    assert sorted(stream[:10]) == list(range(10))
+    assert sorted(stream[10:]) == list(range(10))
+    assert stream[:10].tolist() != stream[10:].tolist()
+
+
+def test_order_depends_on_seed_and_step_alone():
+    order, again = data.Order(50, 8, seed=1), data.Order(50, 8, seed=1)
+    late = again[30]  # without looking at the steps before
+    for step in range(31):
+        batch = order[step]
+    np.testing.assert_array_equal(batch, late)
+    assert (data.Order(50, 8, seed=2)[0] != data.Order(50, 8, seed=1)[0]).any()
+
+
+def test_a_batch_may_be_larger_than_the_data():
+    assert sorted(data.Order(3, 7, seed=0)[0][:6]) == [0, 0, 1, 1, 2, 2]
