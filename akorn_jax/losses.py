@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import optax
 
 Array = jax.Array
 
@@ -29,3 +30,26 @@ def nt_xent(za: Array, zb: Array, temperature: float, normalize: bool = True) ->
     partner = jnp.roll(jnp.arange(len(z)), len(za))
     positive = jnp.take_along_axis(similarity, partner[:, None], axis=1)[:, 0]
     return jnp.mean(jax.nn.logsumexp(similarity, axis=1) - positive)
+
+
+def pairwise_huber(pred: Array, target: Array) -> Array:
+    """Huber's loss (delta 1) of every prediction with every target, mean over the features.
+
+    Args:
+        pred: `[B, K, P]`.
+        target: `[B, M, P]`.
+
+    Returns:
+        `[B, K, M]`.
+    """
+    return optax.losses.huber_loss(pred[:, :, None], target[:, None]).mean(axis=-1)
+
+
+def least_cost_pairs(cost: Array) -> Array:
+    """The entries of cost `[B, K, M]` that an assignment of least sum picks, `[B, min(K, M)]`.
+
+    The assignment has no gradient. It is computed on the device: at B = 512, K = M = 10, two CPU
+    cores take 3 to 4 ms, and SciPy in a callback 3 ms, which would need a host in the step.
+    """
+    rows, columns = jax.vmap(optax.assignment.hungarian_algorithm)(jax.lax.stop_gradient(cost))
+    return jax.vmap(lambda c, i, j: c[i, j])(cost, rows, columns)

@@ -1,0 +1,105 @@
+"""The autoencoding loss: what it measures, and that it trains alike on one device and on eight."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from akorn_jax.models import slot_attention
+from akorn_jax.outputs import ModelOutput
+from akorn_jax.tasks.autoencoding import Task
+
+KEY = jax.random.key(0)
+
+
+@pytest.fixture
+def batch():
+    rng = np.random.default_rng(0)
+    return {"image": rng.integers(0, 256, (8, 8, 8, 3), np.uint8)}
+
+
+class Gray(nnx.Module):
+    """Draws every image gray, and is punished by 0.5 for it."""
+
+    def __call__(self, images, *, key, train):
+        assert train
+        recon = jnp.full_like(images, 0.5)
+        return ModelOutput(recon=recon, penalties={"dull": jnp.full(len(images), 0.5)})
+
+
+def test_loss_is_the_squared_error_between_minus_one_and_one_plus_penalties(batch):
+    loss, metrics = Task().loss(Gray(), batch, KEY)
+    error = np.mean((batch["image"] / 127.5 - 1) ** 2)
+    np.testing.assert_allclose(metrics["mse"], error, rtol=1e-6)
+    np.testing.assert_allclose(metrics["dull"], 0.5)
+    np.testing.assert_allclose(loss, error + 0.5, rtol=1e-6)
+
+
+def test_flip_mirrors_some_images():
+    class Seen(nnx.Module):
+        def __call__(self, images, *, key, train):
+            self.images = nnx.Variable(images)
+            return ModelOutput(recon=images)
+
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (64, 4, 4, 3), np.uint8)
+    model = Seen()
+    loss, _ = Task(flip=True).loss(model, {"image": image}, KEY)
+    assert loss == 0, "the target is mirrored with the input"
+    seen = np.round(np.asarray(model.images[...]) * 255)
+    same = (seen == image).all((1, 2, 3))
+    mirrored = (seen == image[:, :, ::-1]).all((1, 2, 3))
+    assert (same ^ mirrored).all()
+    assert 16 < mirrored.sum() < 48
+
+
+def tiny(**chosen):
+    sizes = {"image_size": 8, "num_slots": 3, "channels": 4, "slot_size": 4, "hidden_size": 4}
+    return slot_attention.Model(**sizes, decoder="stationary", **chosen, rngs=nnx.Rngs(0))
+
+
+def train(model, batch, num_steps=3):
+    """Losses of steps of SGD, as the training loop takes them: statistics travel beside weights."""
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    task, optimizer = Task(), optax.sgd(0.1)
+
+    def loss(params, rest, batch, key):
+        model = nnx.merge(graphdef, params, rest, copy=True)
+        value, _ = task.loss(model, batch, key)
+        return value, nnx.split(model, nnx.Param, ...)[2]
+
+    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    def step(params, rest, key):
+        (value, rest), grads = jax.value_and_grad(loss, has_aux=True)(params, rest, batch, key)
+        updates, _ = optimizer.update(grads, optimizer.init(params))
+        return value, optax.apply_updates(params, updates), rest
+
+    losses = []
+    for i in range(num_steps):
+        value, params, rest = step(params, rest, jax.random.fold_in(KEY, i))
+        losses.append(float(value))
+    return losses, rest
+
+
+def test_one_device_is_eight(batch):
+    """With batch norm, whose statistics are those of the global batch."""
+    model = tiny(aggregation="scalar_batch_norm")
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    sharded = {"image": jax.device_put(batch["image"], NamedSharding(mesh, P("data")))}
+    (one, rest_one), (eight, rest_eight) = train(model, batch), train(model, sharded)
+    np.testing.assert_allclose(one, eight, rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(rest_one), jax.tree.leaves(rest_eight), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+    running = model.slot_attention.norm_updates.mean[...]
+    assert jax.tree.leaves(rest_one)[0] != running, "statistics have moved"
+
+
+def test_losses_fall(batch):
+    losses, _ = train(tiny(gradient="implicit"), batch, num_steps=30)
+    assert losses[-1] < 0.97 * losses[0]
