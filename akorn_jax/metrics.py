@@ -238,9 +238,6 @@ def clevrtex_metrics(true: Array, pred: Array) -> dict[str, Array]:
     label map: all ids up to the largest).
 
     Both are integers `[B, H, W]`, ids from 0, or masks `[B, K, H, W]`, of which the largest counts.
-
-    Raises:
-        ValueError: not whole numbers from 0, or not of one shape.
     """
     true_maps, true_size = _segments("true", true)
     pred_maps, pred_size = _segments("pred", pred)
@@ -284,6 +281,12 @@ def _clevrtex(table: Contingency, size: int) -> dict[str, float]:
         "ARI": _rand(table.counts),
         "ARI_FG": _foreground_rand(table, (0,)),
     }
+
+
+def squared_error(image: Array, recon: Array) -> Array:
+    """Sum over pixels and channels, `[B]`; of images in [0, 1] it is the "MSE" of ClevrTex."""
+    difference = np.asarray(image, np.float64) - np.asarray(recon, np.float64)
+    return (difference**2).reshape(len(difference), -1).sum(1)
 
 
 def average_precision(

@@ -9,6 +9,7 @@ these should be modules that do not import JAX (`akorn_jax.evaluation.clustering
 import collections
 import os
 import queue
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -127,14 +128,18 @@ def serve(connection: Connection) -> None:
     while True:
         try:
             function, item = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             return
         try:
             result = function(*item)
         except Exception as error:  # raised again where the result is asked for
             result = error
-        connection.send(result)
+        try:
+            connection.send(result)
+        except ConnectionError:  # nobody waits for it any more
+            return
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends us
     serve(Connection(int(sys.argv[1])))
