@@ -237,7 +237,8 @@ def clevrtex_metrics(true: Array, pred: Array) -> dict[str, Array]:
     The evaluator's own is made here, SciPy's on a square float32 table of all predicted masks (of a
     label map: all ids up to the largest).
 
-    Both are integers `[B, H, W]`, ids from 0, or masks `[B, K, H, W]`, of which the largest counts.
+    Both are integers `[B, H, W]` or `[B, 1, H, W]`, ids from 0, or masks `[B, K, H, W]`, of which
+    the largest counts.
     """
     true_maps, true_size = _segments("true", true)
     pred_maps, pred_size = _segments("pred", pred)
@@ -249,9 +250,9 @@ def clevrtex_metrics(true: Array, pred: Array) -> dict[str, Array]:
 def _segments(name: str, segments: Array) -> tuple[Array, int]:
     """Label maps and how many segments they may hold."""
     segments = np.asarray(segments)
-    if segments.ndim == 4:
+    if segments.ndim == 4 and segments.shape[1] > 1:
         return labels_from_masks(segments), segments.shape[1]
-    maps = _label_maps(name, segments)
+    maps = _label_maps(name, segments[:, 0] if segments.ndim == 4 else segments)
     if maps.min() < 0:
         raise ValueError(f"{name} holds id {maps.min()}: segments are numbered from 0")
     return maps, int(maps.max()) + 1
