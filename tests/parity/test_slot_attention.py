@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from akorn_jax import losses, properties
 from akorn_jax.convert import load_official, to_official
 from akorn_jax.layers.slot_attention import SlotAttention
-from akorn_jax.models import slot_attention
+from akorn_jax.models import set_prediction, slot_attention
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "slot_attention"
 SIZES = {"in_features": 16, "slot_size": 16, "hidden_size": 32, "num_slots": 5}
@@ -166,3 +167,42 @@ def test_autoencoder(name):
     assert returned.keys() == official.keys()
     for key, array in official.items():
         np.testing.assert_array_equal(returned[key], array)
+
+
+@pytest.mark.parametrize("name", ["f_setpred_128"])
+def test_set_prediction(name):
+    arrays = read(name)
+    model = set_prediction.Model(
+        image_size=arrays["in/image"].shape[-1],
+        num_slots=arrays["in/noise"].shape[1],
+        channels=16,
+        slot_size=16,
+        hidden_size=32,
+        rngs=nnx.Rngs(0),
+    )
+    load_official(model, parameters(arrays, "param/"))
+    raw = parameters(arrays, "raw/")
+    raw |= dict(zip("xyz", np.moveaxis(raw.pop("position"), -1, 0), strict=True))
+    target = properties.encode(raw, box="tight")
+    np.testing.assert_allclose(target, arrays["in/target"], atol=1e-6)
+    image = (last(arrays["in/image"]) + 1) / 2
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+
+    def loss(params):
+        model = nnx.merge(graphdef, params, rest)
+        attention = model.slot_attention
+        slots = attention.mu[...] + jnp.exp(attention.log_sigma[...]) * arrays["in/noise"]
+        output = model(image, slots=slots, train=True)
+        cost = losses.pairwise_huber(output.logits, target)
+        pairs = losses.least_cost_pairs(cost)
+        return pairs.mean(), (output, cost, pairs)
+
+    value_and_grad = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    (value, (output, cost, pairs)), grads = value_and_grad(params)
+    np.testing.assert_allclose(output.logits, arrays["out/predicted_properties"], atol=1e-5)
+    np.testing.assert_allclose(output.slots, arrays["out/slots"], atol=1e-5)
+    np.testing.assert_allclose(cost, arrays["out/cost"], atol=1e-6)
+    np.testing.assert_allclose(np.sort(pairs), np.sort(arrays["out/matched_cost"]), atol=1e-6)
+    np.testing.assert_allclose(value, arrays["out/loss"], rtol=1e-5)
+    np.testing.assert_allclose(pairs.sum(1).mean(), arrays["out/loss_tf_style"], rtol=1e-5)
+    assert_gradients(to_official(nnx.merge(graphdef, grads, rest)), arrays)
