@@ -14,6 +14,9 @@ from pathlib import Path
 import rich.console
 import rich.progress
 from absl import logging as absl_logging
+from etils import epath
+
+from akorn_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -22,11 +25,15 @@ FORMAT = logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%Y-%m-%d 
 SECONDS_BETWEEN_LINES = 30.0
 
 
-def setup_logging(directory: Path | None = None) -> None:
+def setup_logging(directory: epath.PathLike | None = None) -> None:
     """Sends all log lines from INFO on to standard error and `directory/log.txt`, each once.
 
     Args:
-        directory: a local directory that exists; None for no file.
+        directory: the run's, which exists; None for no file (processes other than the first). A
+            remote one, e.g. `gs://`, gets no file either: lines cannot be appended there.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     root = logging.getLogger()
     for handler in list(root.handlers):
@@ -35,8 +42,13 @@ def setup_logging(directory: Path | None = None) -> None:
             root.removeHandler(handler)
             handler.close()
     handlers: list[logging.Handler] = [_Console()]
-    if directory is not None:
-        handlers.append(_File(Path(directory) / "log.txt"))
+    if directory is not None and "://" not in str(directory):
+        try:
+            handlers.append(_File(Path(directory) / "log.txt"))
+        except OSError as error:
+            raise UserError(
+                f"{directory}/log.txt: cannot be written ({error.strerror}); choose another workdir"
+            ) from error
     for handler in handlers:
         handler.setFormatter(FORMAT)
         handler.addFilter(_is_ours_or_serious)

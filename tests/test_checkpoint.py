@@ -3,14 +3,10 @@
 import dataclasses
 import errno
 import hashlib
-import logging
 import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
-import textwrap
 from collections import namedtuple
 
 import jax
@@ -299,45 +295,3 @@ def test_a_directory_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/checkpoints: cannot write .*\(Not a directory\)"):
         save_all(tmp_path / "file" / "checkpoints", [1])
-
-
-KILLED = """
-    import os, signal, sys, threading
-    import jax, jax.numpy as jnp
-    from akorn_jax import checksums
-    from akorn_jax.checkpoint import Checkpoints
-
-    def die(*_):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    checkpoints = Checkpoints(sys.argv[1], keep=1)
-    state = {str(i): jnp.full((512, 512), 1.0) for i in range(4)}
-    if sys.argv[2] == "old":
-        checkpoints.save(1, state)
-        checkpoints.wait()
-    if sys.argv[3] == "checksums":
-        checksums.write = die
-    checkpoints.save(2, {name: 2 * x for name, x in state.items()})
-    if sys.argv[3] == "write":
-        die()
-    checkpoints.wait()
-"""
-
-
-@pytest.mark.parametrize(("before", "moment"), [("old", "write"), ("none", "checksums")])
-def test_killed_while_saving(tmp_path, caplog, before, moment):
-    caplog.set_level(logging.INFO)
-    command = [sys.executable, "-c", textwrap.dedent(KILLED), tmp_path, before, moment]
-    killed = subprocess.run(command, timeout=120, env={**os.environ, "XLA_FLAGS": ""}, check=False)
-    assert killed.returncode == -signal.SIGKILL
-    like = {str(i): jnp.zeros((512, 512)) for i in range(4)}
-    with Checkpoints(tmp_path, keep=1) as checkpoints:
-        restored = checkpoints.restore_latest(like)
-        if before == "old":
-            assert restored.step == 1
-            np.testing.assert_array_equal(restored.state["3"], 1.0)
-        else:
-            assert restored is None
-        assert "is damaged" not in caplog.text
-        checkpoints.save(3, like)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["3", "3.sha256"]

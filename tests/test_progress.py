@@ -8,6 +8,7 @@ import rich.console
 from absl import logging as absl_logging
 
 from akorn_jax import progress
+from akorn_jax.errors import UserError
 
 
 @pytest.fixture
@@ -42,6 +43,14 @@ def test_the_log_grows(tmp_path, screen):
         progress.setup_logging(tmp_path)
         absl_logging.info(line)
     assert len((tmp_path / "log.txt").read_text().splitlines()) == 2
+
+
+def test_directories_without_a_log(tmp_path, screen):
+    progress.setup_logging("gs://bucket/run")
+    absl_logging.info("on the screen")
+    assert "on the screen" in screen.getvalue()
+    with pytest.raises(UserError, match=r"nowhere/log\.txt: cannot be written \(No such file"):
+        progress.setup_logging(tmp_path / "nowhere")
 
 
 def test_orbax_is_quiet(tmp_path, screen):
