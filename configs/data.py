@@ -32,22 +32,30 @@ def _protocol(name: str, **fields) -> dict:
     return {**_DEFAULTS, "name": name, **fields}
 
 
-# AKOrN's converter (data preparation of the official code): 64 for a look, then test, validation
-# and train, in file order.
-_AKORN_PARTS = {"test": (64, 384), "validation": (384, 10_384), "train": (10_384, 70_384)}
-# Slot Attention trains on the first 60,000 and tests on the 320 that follow (Locatello et al.
-# 2020, appendix E; IODINE's protocol).
-_SLOT_ATTENTION_PARTS = {"train": (0, 60_000), "validation": None, "test": (60_000, 60_320)}
+# AKOrN's converter (data preparation of the official code): in file order 64 scenes for a look,
+# then test, validation and train.
+_AKORN = {"test": (64, 384), "validation": (384, 10_384), "train": (10_384, 70_384)}
+# Slot Attention (Locatello et al. 2020): 60,000 to train on, 320 after them to test; so IODINE.
+_SLOT_ATTENTION = {"train": (0, 60_000), "validation": None, "test": (60_000, 60_320)}
+# GENESIS-V2 (Engelcke et al. 2021): of the first records 10k test, 10k validation, the rest train.
+_GENESIS = {"test": (0, 10_000), "validation": (10_000, 20_000)}
+# The sets that come with splits of their own, each whole.
+_OWN_SPLITS = {"train": (0, None), "validation": (0, None), "test": (0, None)}
+
+_SQUARE_29 = (29, 64, 221, 256)  # IODINE's "centre" crop of CLEVR, as if it were 250 pixels high
+_SQUARE_24 = (24, 64, 216, 256)  # the true centre
 
 PROTOCOLS = {
-    # AKOrN (Miyato et al. 2024): the border pixel and two more are cut off, 32x32 remain.
+    # AKOrN (Miyato et al. 2024): 32x32 remain of 35x35; 4 clusters.
     "tetrominoes:akorn": _protocol(
-        "tetrominoes/official", crop=(1, 1, 33, 33), num_clusters=4, **_AKORN_PARTS
+        "tetrominoes/official", crop=(1, 1, 33, 33), num_clusters=4, **_AKORN
     ),
     # Slot Attention (Locatello et al. 2020), as its reimplementations recall it.
     "tetrominoes:slot_attention": _protocol(
-        "tetrominoes/official", num_clusters=4, **_SLOT_ATTENTION_PARTS
+        "tetrominoes/official", num_clusters=4, **_SLOT_ATTENTION
     ),
+    # IODINE (Greff et al. 2019): what Slot Attention took over.
+    "tetrominoes:iodine": _protocol("tetrominoes/official", num_clusters=4, **_SLOT_ATTENTION),
     # Krimmel et al.: 700k/150k/150k contiguous.
     "tetrominoes:krimmel": _protocol(
         "tetrominoes/official",
@@ -56,16 +64,142 @@ PROTOCOLS = {
         test=(850_000, 1_000_000),
         num_clusters=4,
     ),
-    # GENESIS-V2 (Engelcke et al. 2021): 60k, of which 10k test, 10k validation; 32x32 nearest.
+    # GENESIS-V2 (Engelcke et al. 2021): the first 60k, 32x32 nearest.
     "tetrominoes:genesis": _protocol(
-        "tetrominoes/official",
-        size=32,
-        test=(0, 10_000),
-        validation=(10_000, 20_000),
-        train=(20_000, 60_000),
-        num_clusters=4,
+        "tetrominoes/official", size=32, train=(20_000, 60_000), num_clusters=4, **_GENESIS
+    ),
+    # AKOrN: as they are; 7 clusters although there are at most 6 segments.
+    "multi_dsprites:akorn": _protocol(
+        "multi_dsprites/colored_on_grayscale", num_clusters=7, **_AKORN
+    ),
+    # Slot Attention: coloured sprites on grey, 6 slots.
+    "multi_dsprites:slot_attention": _protocol(
+        "multi_dsprites/colored_on_grayscale", num_clusters=6, **_SLOT_ATTENTION
+    ),
+    # IODINE: as Slot Attention.
+    "multi_dsprites:iodine": _protocol(
+        "multi_dsprites/colored_on_grayscale", num_clusters=6, **_SLOT_ATTENTION
+    ),
+    # GENESIS-V2: coloured sprites on colour, the first 60k.
+    "multi_dsprites:genesis": _protocol(
+        "multi_dsprites/colored_on_colored", train=(20_000, 60_000), num_clusters=5, **_GENESIS
+    ),
+    # AKOrN: CLEVR6 by what shows after the crop, everything nearest; 11 clusters; train is what
+    # remains of the file, about 40,000.
+    "clevr6:akorn": _protocol(
+        "clevr_with_masks/official",
+        crop=_SQUARE_29,
+        size=128,
+        max_objects=6,
+        test=(64, 384),
+        validation=(384, 10_384),
+        train=(10_384, None),
+        num_clusters=11,
+    ),
+    # Slot Attention: the scenes of the first 70k with at most 6 objects, 34,963 by DTI-Sprites'
+    # count, and the 320 such scenes that follow.
+    "clevr6:slot_attention": _protocol(
+        "clevr_with_masks/official",
+        crop=_SQUARE_29,
+        size=128,
+        interpolation="bilinear",
+        max_objects=6,
+        count="listed",
+        train=(0, 34_963),
+        validation=None,
+        test=(34_963, 35_283),
+        num_clusters=7,
+    ),
+    # Slot Attention's test on more objects than trained with: all of them, 11 slots.
+    "clevr10:slot_attention": _protocol(
+        "clevr_with_masks/official",
+        crop=_SQUARE_29,
+        size=128,
+        interpolation="bilinear",
+        train=(0, 70_000),
+        validation=None,
+        test=(70_000, 70_320),
+        num_clusters=11,
+    ),
+    # Krimmel et al.: the true centre, everything nearest, 70k/15k/15k contiguous.
+    "clevr10:krimmel": _protocol(
+        "clevr_with_masks/official",
+        crop=_SQUARE_24,
+        size=128,
+        train=(0, 70_000),
+        validation=(70_000, 85_000),
+        test=(85_000, 100_000),
+        num_clusters=11,
+    ),
+    # ClevrTex's authors (Karazija et al. 2021) on CLEVR: test, validation, train by index.
+    "clevr10:clevrtex": _protocol(
+        "clevr_with_masks/official",
+        crop=_SQUARE_24,
+        size=128,
+        interpolation="bilinear",
+        test=(0, 15_000),
+        validation=(15_000, 30_000),
+        train=(30_000, 100_000),
+        num_clusters=11,
+    ),
+    # GENESIS-V2: the first 70k.
+    "clevr10:genesis": _protocol(
+        "clevr_with_masks/official",
+        crop=_SQUARE_24,
+        size=128,
+        train=(20_000, 70_000),
+        num_clusters=11,
+        **_GENESIS,
+    ),
+    # AKOrN's own set: 40,000, 1,000 and 1,000 in file order.
+    "shapes:akorn": _protocol(
+        "shapes/official",
+        train=(0, 40_000),
+        validation=(40_000, 41_000),
+        test=(41_000, 42_000),
+        num_clusters=5,
+    ),
+    # Objects Room has no paper of ours: the training file, and its three tests.
+    "objects_room:train": _protocol(
+        "objects_room/train",
+        train=(0, 980_000),
+        validation=(980_000, 990_000),
+        test=(990_000, 1_000_000),
+        num_clusters=7,
     ),
 }
+for _test in ("empty_room", "six_objects", "identical_color"):
+    PROTOCOLS[f"objects_room:{_test}"] = _protocol(
+        f"objects_room/{_test}",
+        train=None,
+        validation=None,
+        test=(0, None),
+        num_clusters=4 if _test == "empty_room" else 10,
+    )
+# ClevrTex (Karazija et al. 2021): the true centre, PIL bilinear; AKOrN does the same.
+for _variant in ("full", "pbg", "vbg", "grassbg", "camo", "outd"):
+    _only_test = {"train": None, "validation": None} if _variant == "outd" else {}
+    PROTOCOLS[f"clevrtex_{_variant}:clevrtex"] = _protocol(
+        f"clevrtex/{_variant}",
+        split={"train": "train", "validation": "validation", "test": "test"},
+        crop=_SQUARE_24,
+        size=128,
+        interpolation="bilinear",
+        num_clusters=11,
+        **{**_OWN_SPLITS, **_only_test},
+    )
 
 # The config that draws data of the same kind, for the variant `procedural` of a recipe.
-PROCEDURAL = {"tetrominoes/official": "tetrominoes/procedural"}
+PROCEDURAL = {
+    "tetrominoes/official": "tetrominoes/procedural",
+    "shapes/official": "shapes/procedural",
+    "clevr_with_masks/official": "clevr_with_masks/procedural",
+    **{
+        f"multi_dsprites/{kind}": f"multi_dsprites/{kind}_procedural"
+        for kind in ("binarized", "colored_on_grayscale", "colored_on_colored")
+    },
+    **{
+        f"clevrtex/{variant}": f"clevrtex_like/{variant}"
+        for variant in ("full", "pbg", "vbg", "grassbg", "camo", "outd")
+    },
+}

@@ -19,8 +19,9 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from absl import logging
 
-from datasets.builder import MultiObjectBuilder, Source
+from datasets.builder import MultiObjectBuilder
 from datasets.errors import DatasetError
+from datasets.streams import Source
 
 
 def prepare(
@@ -94,26 +95,24 @@ def _serves(
     if not (path / "dataset_info.json").exists():
         return False
     builder = builder_class(config=config, data_dir=data_dir)
-    for split, origin in builder.info.metadata["origin"].items():
-        count = builder.info.splits[split].num_examples
-        reason = _mismatch(builder, origin, count, source)
-        if reason:
-            logging.info("%s: %s; preparing it again", path, reason)
-            return False
-    return True
+    count = sum(split.num_examples for split in builder.info.splits.values())
+    reason = _mismatch(builder, builder.info.metadata["origin"], count, source)
+    if reason:
+        logging.info("%s: %s; preparing it again", path, reason)
+    return not reason
 
 
 def _mismatch(builder: MultiObjectBuilder, origin: dict, count: int, source: Source) -> str:
-    """Why a prepared split does not have what `source` asks for; empty if it has."""
+    """Why prepared data do not have what `source` asks for; empty if it has."""
     if builder.builder_config.draw is not None:
-        wanted = source.max_records or builder.builder_config.num_scenes
+        wanted = builder.builder_config.num_drawn(source.max_records)
         if origin["seed"] != source.seed:
             return f"drawn with seed {origin['seed']}, asked for {source.seed}"
         return f"has {count} scenes, asked for {wanted}" if count < wanted else ""
     whole_file = origin["asked"] is None or count < origin["asked"]
     if not whole_file and (source.max_records is None or count < source.max_records):
         return f"has {count} records, asked for {source.max_records or 'all'}"
-    return builder.changed(origin, source)
+    return builder.changed(origin, source.raw_dir) if source.raw_dir else ""
 
 
 def _build(

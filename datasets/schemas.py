@@ -29,19 +29,21 @@ class Schema:
 
     Attributes:
       name: `<dataset>` or `<dataset>/<variant>`.
-      file: path inside the public bucket `multi-object-datasets`.
       image: shape `(H, W, C)`.
       num_entities: E, background entities and padding included.
       num_background: how many of them, counted from 0, are background.
-      entities_first: masks are `(E, H, W, 1)`, otherwise `(H, W, E, 1)`.
+      ignore_ids: labels of pixels that belong to no one entity.
+      file: path inside the public bucket `multi-object-datasets`, for the sets that lie there.
+      entities_first: masks in that file are `(E, H, W, 1)`, otherwise `(H, W, E, 1)`.
       attributes: the other fields, first axis E.
     """
 
     name: str
-    file: str
     image: tuple[int, int, int]
     num_entities: int
     num_background: int = 1
+    ignore_ids: tuple[int, ...] = ()
+    file: str = ""
     entities_first: bool = True
     attributes: tuple[tuple[str, Field], ...] = ()
 

@@ -14,22 +14,6 @@ from datasets.errors import DatasetError
 NAMES = sorted(schemas.SCHEMAS)
 
 
-def random_record(schema, rng):
-    """A record with the schema's fields and a random label map."""
-    record = {
-        "image": rng.integers(0, 256, schema.image, dtype=np.uint8),
-        "segmentation": rng.integers(0, schema.num_entities, schema.image[:2], dtype=np.uint8),
-    }
-    for name, field in schema.attributes:
-        if name == "visibility":
-            record[name] = rng.integers(0, 2, field.shape).astype(np.float32)
-        elif field.dtype == "uint8":
-            record[name] = rng.integers(0, 3, field.shape, dtype=np.uint8)
-        else:
-            record[name] = rng.normal(size=field.shape).astype(np.float32)
-    return record
-
-
 def reference_example(record, schema):
     """The published layout through the real protobuf classes, one string per element."""
     example = tf_example_pb2.Example()
@@ -65,7 +49,7 @@ def assert_same(got, expected):
 
 
 @pytest.fixture
-def records():
+def records(random_record):
     rng = np.random.default_rng(0)
     return [random_record(schemas.find("tetrominoes"), rng) for _ in range(3)]
 
@@ -88,7 +72,7 @@ def message(path, dataset="tetrominoes"):
 
 @pytest.mark.parametrize("dataset", NAMES)
 @pytest.mark.parametrize("compressed", [False, True])
-def test_reads_what_protobuf_wrote(tmp_path, dataset, compressed):
+def test_reads_what_protobuf_wrote(tmp_path, random_record, dataset, compressed):
     schema = schemas.find(dataset)
     rng = np.random.default_rng(1)
     records = [random_record(schema, rng) for _ in range(2)]
@@ -102,7 +86,7 @@ def test_reads_what_protobuf_wrote(tmp_path, dataset, compressed):
 
 
 @pytest.mark.parametrize("dataset", NAMES)
-def test_protobuf_reads_what_we_write(tmp_path, dataset):
+def test_protobuf_reads_what_we_write(random_record, dataset):
     schema = schemas.find(dataset)
     record = random_record(schema, np.random.default_rng(2))
     data = multi_object.encode(record, schema)
@@ -179,7 +163,7 @@ def test_garbage_after_the_gzip_stream(plain):
     assert "does not end where the file ends" in message(plain)
 
 
-def test_another_dataset_or_variant(plain, tmp_path):
+def test_another_dataset_or_variant(plain, tmp_path, random_record):
     assert "expected the fields" in message(plain, "objects_room/train")
     grey = random_record(
         schemas.find("multi_dsprites/colored_on_grayscale"), np.random.default_rng(0)

@@ -14,7 +14,7 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import example_serializer
 
-from datasets import builder, multi_object
+from datasets import builder, multi_object, shards
 from datasets.errors import DatasetError
 from datasets.prepare import prepare
 from datasets.scenes import tetrominoes as scenes
@@ -72,12 +72,12 @@ def test_serialises_as_tfds_does():
     (record,) = records(1)
     serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
     expected = serializer.get_tf_example(features.encode_example(record))
-    got = builder.serialize(record, features.get_tensor_info())
+    got = shards.serialize(record, features.get_tensor_info())
     assert type(expected).FromString(got) == expected
 
 
 def test_shards_keep_the_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(builder, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 20_000)
     prepare("tetrominoes/procedural", tmp_path, max_records=40)
     source = tfds.builder("tetrominoes/procedural", data_dir=tmp_path).as_data_source(split="train")
     assert len(list((tmp_path / "tetrominoes/procedural/1.0.0").glob("*.array_record*"))) > 5
@@ -165,7 +165,7 @@ def test_damaged_files_leave_nothing(tmp_path, raw_dir, damage):
 
 
 def test_no_file_and_no_network(tmp_path, monkeypatch):
-    with pytest.raises(DatasetError, match=r"looked for .*tetrominoes_train.*:procedural"):
+    with pytest.raises(DatasetError, match=r"there is neither .*tetrominoes_train.*:procedural"):
         prepare("tetrominoes/official", tmp_path, raw_dir=tmp_path / "nowhere")
     monkeypatch.setattr(builder, "BUCKET", "http://127.0.0.1:9")  # nothing listens there
     with pytest.raises(DatasetError, match=r"download failed.*get http.*:procedural"):
@@ -189,9 +189,9 @@ def test_unwritable_directory(tmp_path):
 
 def test_disk_full(tmp_path, monkeypatch):
     """A writer that fails as ArrayRecord's does on a full disk."""
-    real = builder.ArrayRecordWriter
+    real = shards.ArrayRecordWriter
     monkeypatch.setattr(
-        builder, "ArrayRecordWriter", lambda path, options: real("/dev/full", options)
+        shards, "ArrayRecordWriter", lambda path, options: real("/dev/full", options)
     )
     with pytest.raises(DatasetError, match="the disk is full"):
         prepare("tetrominoes/procedural", tmp_path, max_records=2)

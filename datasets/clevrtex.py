@@ -1,0 +1,274 @@
+"""ClevrTex: three to ten textured objects on a textured ground (Karazija et al. 2021).
+
+Published as PNG and JSON files, `clevrtex_<variant>` folders in `clevrtex_<variant>*.tar.gz`;
+`raw_dir` may hold either. Splits by index as the authors': the first tenth is test, the second
+validation, the rest train; `outd` is all test.
+"""
+
+import contextlib
+import json
+import re
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from isal import igzip
+from PIL import Image
+
+from datasets import streams
+from datasets.builder import MultiObjectBuilder, Variant
+from datasets.errors import DatasetError
+from datasets.schemas import Field, Schema
+from datasets.streams import Arrays, Stream
+
+HOST = "https://thor.robots.ox.ac.uk/datasets/clevrtex"
+_PARTS = {"full": tuple(f"_part{number}" for number in range(1, 6))}  # the others are one archive
+_DESCRIPTIONS = {
+    "full": "Every object and the ground in one of 60 materials.",
+    "pbg": "Plain ground.",
+    "vbg": "Plain CLEVR-like objects on varied ground.",
+    "grassbg": "All on grass.",
+    "camo": "Objects and ground of a scene in one material.",
+    "outd": "Out of distribution: other shapes and 25 other materials.",
+}
+_NUM_ENTITIES = 11
+_KINDS = (".png", "_flat.png", ".json")  # of the files of a scene those that are read
+_BATCH = 64
+_NAMED = ("material", "shape", "size", "color")  # attributes that are names in the JSON files
+
+_SCHEMA = Schema(
+    name="clevrtex",
+    image=(240, 320, 3),
+    num_entities=_NUM_ENTITIES,
+    attributes=tuple(
+        [(name, Field((_NUM_ENTITIES,), "uint8")) for name in _NAMED]
+        + [(name, Field((_NUM_ENTITIES,), "float32")) for name in ("rotation", "visibility")]
+        + [(name, Field((_NUM_ENTITIES, 3), "float32")) for name in ("coords", "pixel_coords")]
+    ),
+)
+
+Scene = dict[str, Path]  # one file for each of _KINDS
+
+
+class Clevrtex(MultiObjectBuilder):
+    """Textured objects on a textured ground; entity 0 has the ground's material."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = tuple(
+        Variant(name=name, description=text, schema=_SCHEMA) for name, text in _DESCRIPTIONS.items()
+    )
+
+    def _generate_splits(self, *args: Any) -> list[tfds.core.SplitInfo]:
+        beside = Path(self.data_dir).parent
+        with tempfile.TemporaryDirectory(prefix=".unpacked", dir=beside) as scratch:
+            self._scratch = Path(scratch)
+            return super()._generate_splits(*args)
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Stream]:
+        variant = self.builder_config.name
+        archives, folder = self._find(dl_manager)
+        if archives:
+            _unpack(archives, self._scratch)
+            folder = self._scratch
+        scenes = _find_scenes(folder, variant)[: self.source.max_records]
+        vocabularies = _vocabularies(scenes)
+        self.info.metadata["vocabularies"] = vocabularies
+        origin = {"name": str(folder.name), "asked": self.source.max_records}
+        origin |= _fingerprint(archives, folder, variant)
+        return {
+            split: _stream(scenes[part], vocabularies, origin)
+            for split, part in _splits(variant, len(scenes)).items()
+        }
+
+    def _find(self, dl_manager: tfds.download.DownloadManager) -> tuple[list[Path], Path]:
+        """The archives to unpack, or none and the folder that holds the files."""
+        variant, raw_dir = self.builder_config.name, self.source.raw_dir
+        if raw_dir is None:
+            urls = _urls(variant)
+            substitute = f", or draw clevrtex_like/{variant}"
+            return [
+                streams.find_or_download(self.name, url, self.source, dl_manager, substitute)
+                for url in urls
+            ], self._scratch
+        archives, folder = _in_raw_dir(raw_dir, variant)
+        if not archives and folder is None:
+            raise DatasetError(
+                f"clevrtex: raw_dir={raw_dir} has neither a folder nor archives"
+                f" clevrtex_{variant}*.tar.gz; get them from {HOST} or draw clevrtex_like/{variant}"
+            )
+        return archives, folder or self._scratch
+
+    def changed(self, origin: Mapping[str, Any], raw_dir: Path) -> str:
+        archives, folder = _in_raw_dir(raw_dir, self.builder_config.name)
+        if not archives and folder is None:
+            return ""
+        now = _fingerprint(archives, folder, self.builder_config.name)
+        before = {name: origin[name] for name in now}
+        return "" if now == before else f"made from {before}, {raw_dir} has {now}"
+
+
+def _urls(variant: str) -> list[str]:
+    return [f"{HOST}/clevrtex_{variant}{part}.tar.gz" for part in _PARTS.get(variant, ("",))]
+
+
+def _in_raw_dir(raw_dir: Path, variant: str) -> tuple[list[Path], Path | None]:
+    """Archives and folder of a variant; a folder goes before archives."""
+    for folder in (raw_dir / f"clevrtex_{variant}", raw_dir):
+        if next(folder.rglob(f"CLEVRTEX_{variant}_*.json"), None):
+            return [], folder
+    return sorted(raw_dir.glob(f"clevrtex_{variant}*.tar.gz")), None
+
+
+def _fingerprint(archives: Sequence[Path], folder: Path | None, variant: str) -> dict[str, int]:
+    if archives:
+        return {"files": len(archives), "bytes": sum(path.stat().st_size for path in archives)}
+    return {"files": sum(1 for _ in folder.rglob(f"CLEVRTEX_{variant}_*.json")), "bytes": 0}
+
+
+def _unpack(archives: Sequence[Path], target: Path) -> None:
+    """Unpacks the files that are read, each by its bare name."""
+    for archive in archives:
+        try:
+            with (
+                igzip.open(archive, "rb") as stream,
+                tarfile.open(fileobj=stream, mode="r|") as tar,
+            ):
+                for member in tar:
+                    name = Path(member.name).name
+                    if member.isfile() and re.fullmatch(r"CLEVRTEX_\w+?_\d{6}(_flat)?\.\w+", name):
+                        with (target / name).open("wb") as out:
+                            shutil.copyfileobj(tar.extractfile(member), out)
+        except (EOFError, tarfile.TarError, igzip.BadGzipFile) as error:
+            raise DatasetError(
+                f"{archive}: truncated, damaged or no tar.gz ({error}); get it again"
+            ) from error
+
+
+def _find_scenes(folder: Path, variant: str) -> list[Scene]:
+    """The files of scenes 0, 1, ...
+
+    Raises:
+      DatasetError: there are none, or a file is missing.
+    """
+    pattern = re.compile(rf"CLEVRTEX_{variant}_(\d{{6}})(\.png|_flat\.png|\.json)")
+    found: dict[int, Scene] = {}
+    for path in folder.rglob("CLEVRTEX_*"):
+        if match := pattern.fullmatch(path.name):
+            found.setdefault(int(match[1]), {})[match[2]] = path
+    if not found:
+        raise DatasetError(f"{folder}: no file is named CLEVRTEX_{variant}_000000.png or the like")
+    for index in range(max(found) + 1):
+        missing = set(_KINDS) - found.get(index, {}).keys()
+        if missing:
+            name = f"CLEVRTEX_{variant}_{index:06d}{min(missing)}"
+            raise DatasetError(f"{folder}: {name} is missing, scenes go on to {max(found)}")
+    return [found[index] for index in range(len(found))]
+
+
+def _splits(variant: str, count: int) -> dict[str, slice]:
+    if variant == "outd":
+        return {"test": slice(0, count)}
+    test, validation = int(0.1 * count), int(0.2 * count)
+    parts = {
+        "train": slice(validation, count),
+        "validation": slice(test, validation),
+        "test": slice(0, test),
+    }
+    return {split: part for split, part in parts.items() if part.start < part.stop}
+
+
+def _stream(
+    scenes: Sequence[Scene], vocabularies: Mapping[str, list[str]], origin: dict[str, Any]
+) -> Stream:
+    codes = {
+        field: {name: code for code, name in enumerate(names)}
+        for field, names in vocabularies.items()
+    }
+    done = 0
+
+    def examples() -> Iterator[Arrays]:
+        nonlocal done
+        with ThreadPoolExecutor(4) as pool:  # PNG decoding leaves Python's lock alone
+            for start in range(0, len(scenes), _BATCH):
+                for example in pool.map(
+                    lambda scene: _read(scene, codes), scenes[start : start + _BATCH]
+                ):
+                    yield example
+                    done += 1
+
+    return Stream(examples(), lambda: done / max(len(scenes), 1), origin)
+
+
+def _read(scene: Scene, codes: Mapping[str, Mapping[str, int]]) -> Arrays:
+    """One scene with the fields of `_SCHEMA`."""
+    image = _pixels(scene[".png"], ("RGB", "RGBA"))[..., :3]
+    labels = _pixels(scene["_flat.png"], ("P", "L"))
+    attributes = _attributes(scene[".json"], codes)
+    num_objects = int(attributes["visibility"].sum()) - 1
+    if labels.max() > num_objects:
+        raise DatasetError(
+            f"{scene['_flat.png']}: has label {labels.max()}, its .json lists {num_objects} objects"
+        )
+    return {"image": np.ascontiguousarray(image), "segmentation": labels, **attributes}
+
+
+def _pixels(path: Path, modes: Sequence[str]) -> np.ndarray:
+    try:
+        with Image.open(path) as picture:
+            mode, pixels = picture.mode, np.asarray(picture)
+    except (OSError, SyntaxError) as error:  # PIL raises SyntaxError for broken chunks
+        raise DatasetError(f"{path}: not a readable PNG ({error})") from error
+    if mode not in modes or pixels.shape[:2] != _SCHEMA.image[:2]:
+        raise DatasetError(
+            f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels of mode {mode},"
+            f" expected 320x240 of mode {' or '.join(modes)}"
+        )
+    return pixels
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[dict[str, Any]]:
+    """The content of a scene's JSON file; what is wrong with it becomes a DatasetError."""
+    try:
+        yield json.loads(path.read_bytes())
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{path}: not a ClevrTex scene ({error!r})") from error
+
+
+def _attributes(path: Path, codes: Mapping[str, Mapping[str, int]]) -> Arrays:
+    arrays = {
+        name: np.zeros(field.shape, np.dtype(field.dtype)) for name, field in _SCHEMA.attributes
+    }
+    arrays["visibility"][0] = 1
+    with _reading(path) as scene:
+        arrays["material"][0] = codes["material"][scene["ground_material"]]
+        if len(scene["objects"]) >= _NUM_ENTITIES:
+            raise ValueError(f"{len(scene['objects'])} objects, expected at most 10")
+        for entity, item in enumerate(scene["objects"], 1):
+            for name in _NAMED:
+                if item.get(name) is not None:
+                    arrays[name][entity] = codes[name][item[name]]
+            arrays["rotation"][entity] = item["rotation"]
+            arrays["coords"][entity] = item["3d_coords"]
+            arrays["pixel_coords"][entity] = item["pixel_coords"]
+            arrays["visibility"][entity] = 1
+    return arrays
+
+
+def _vocabularies(scenes: Sequence[Scene]) -> dict[str, list[str]]:
+    """All names that occur, in alphabetical order after `none`."""
+    names: dict[str, set[str]] = {field: set() for field in _NAMED}
+    for files in scenes:
+        with _reading(files[".json"]) as scene:
+            names["material"].add(scene["ground_material"])
+            for item in scene["objects"]:
+                for field in _NAMED:
+                    if item.get(field) is not None:
+                        names[field].add(item[field])
+    return {field: ["none", *sorted(values)] for field, values in names.items()}

@@ -1,0 +1,73 @@
+"""Writes examples to ArrayRecord shards as TFDS reads them, in the order they come."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordWriter
+from tensorflow_datasets.proto import tf_example_pb2
+
+SHARD_BYTES = 256 << 20  # serialised, before compression
+# Level 1 writes CLEVR twice as fast as the default level 3, for files 12 % larger.
+_OPTIONS = "group_size:1,zstd:1"
+
+
+def serialize(example: Mapping[str, np.ndarray], specs: Mapping[str, Any]) -> bytes:
+    """What TFDS's ExampleSerializer makes of `Tensor(encoding=BYTES)` features, four times faster.
+
+    Raises:
+      AssertionError: a bug of ours, an array is not what the features promise.
+    """
+    proto = tf_example_pb2.Example()
+    feature = proto.features.feature
+    for name, spec in specs.items():
+        array = example[name]
+        if array.shape != spec.shape or array.dtype != spec.np_dtype:
+            raise AssertionError(f"{name}: {array.shape} {array.dtype}, promised {spec}")
+        feature[name].bytes_list.value.append(array.tobytes())
+    return proto.SerializeToString()
+
+
+class ShardWriter:
+    """Writes serialised examples to numbered ArrayRecord files, a new one when one is full."""
+
+    def __init__(self, directory: Path):
+        self._directory = directory
+        self._writer: ArrayRecordWriter | None = None
+        self._room = 0
+        self.paths: list[Path] = []
+        self.lengths: list[int] = []
+        self.num_bytes = 0
+
+    def write(self, data: bytes) -> None:
+        if self._writer is None or self._room < len(data):
+            self.close()
+            self.paths.append(self._directory / f"shard-{len(self.paths)}")
+            self.lengths.append(0)
+            self._writer = ArrayRecordWriter(str(self.paths[-1]), _OPTIONS)
+            self._room = SHARD_BYTES
+        with _disk_errors():
+            self._writer.write(data)
+        self._room -= len(data)
+        self.num_bytes += len(data)
+        self.lengths[-1] += 1
+
+    def close(self) -> None:
+        if self._writer is not None:
+            with _disk_errors():
+                self._writer.close()
+            self._writer = None
+
+
+@contextlib.contextmanager
+def _disk_errors() -> Iterator[None]:
+    """ArrayRecord's RuntimeError as the OSError it stands for."""
+    try:
+        yield
+    except RuntimeError as error:
+        full = os.strerror(errno.ENOSPC) in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
