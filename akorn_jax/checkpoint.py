@@ -67,6 +67,7 @@ class Checkpoints:
         self.directory = epath.Path(directory)
         self.keep = keep
         self.last_step: int | None = None  # newest step known to be intact
+        self._damaged: set[int] = set()  # steps that this run has fallen back from
         self._primary = jax.process_index() == 0
         self._prepared = False
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
@@ -259,16 +260,14 @@ class Checkpoints:
             self._remove(step)
 
     def _remove_old(self, step: int) -> None:
-        """After `step` is complete: all but the newest `keep` complete steps up to it.
-
-        Steps after it are damaged ones that this run has fallen back from.
-        """
+        """After `step` is complete: earlier ones but for `keep`, and what is not usable."""
         steps = self.steps()
-        complete = [
-            s for s in steps if s <= step and not checksums.incomplete(self.directory, str(s))
-        ]
-        for old in set(steps) - set(complete[-self.keep :]):
+        useless = {s for s in steps if checksums.incomplete(self.directory, str(s))}
+        useless |= self._damaged - {step}
+        earlier = [s for s in steps if s <= step and s not in useless]
+        for old in useless.union(earlier[: -self.keep]):
             self._remove(old)
+        self._damaged.clear()
 
     def _remove(self, step: int) -> None:
         # So a run that is killed in between leaves a step that is incomplete, not damaged; a full
@@ -293,6 +292,7 @@ class Checkpoints:
             if damage is None:
                 return step
             logger.warning("checkpoint %s is damaged: %s", self.directory / str(step), damage)
+            self._damaged.add(step)
             result = NONE_INTACT
         return result
 

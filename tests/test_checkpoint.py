@@ -186,12 +186,18 @@ def test_damaged_steps_are_saved_again(tmp_path):
         assert checkpoints.restore_latest(make_state()).step == 10
         checkpoints.save(20, make_state(21))
         checkpoints.wait()
-        # 30 is of a past that this run has left.
+        # 30 is damaged, and of a past that this run has left.
         assert checkpoints.steps() == [10, 20]
         checkpoints.save(30, make_state(31))
     restored = restore(tmp_path)
     assert restored.step == 30
     assert_equal(restored.state, make_state(31))
+
+
+def test_newer_steps_that_nobody_looked_at_stay(tmp_path):
+    save_all(tmp_path, [10, 20])
+    save_all(tmp_path, [5], keep=1)
+    assert restore(tmp_path).step == 20
 
 
 def test_a_step_known_to_be_good_is_not_written_twice(tmp_path):
