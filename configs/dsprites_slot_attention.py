@@ -1,0 +1,32 @@
+"""Slot Attention on Multi-dSprites, colored on grayscale (arXiv 2006.15055).
+
+    python launch.py --config=configs/dsprites_slot_attention.py             # weighted mean
+    python launch.py --config=configs/dsprites_slot_attention.py:weighted_sum
+    python launch.py --config=configs/dsprites_slot_attention.py:batch_norm
+    python launch.py --config=configs/dsprites_slot_attention.py:layer_norm
+    python launch.py --config=configs/dsprites_slot_attention.py:implicit
+    python launch.py --config=configs/dsprites_slot_attention.py:procedural  # on drawn data
+
+Published, on the original data (%, mean ± std over seeds):
+
+    | variant       | FG-ARI     |
+    | weighted mean | 91.3 ± 0.3 |
+
+One GPU; the paper's was a V100.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    chosen = base.choose(variant, base.SLOT_ATTENTION)
+    return base.slot_discovery(
+        "multi_dsprites:slot_attention",
+        chosen,
+        image_size=64,
+        num_slots=6,
+        channels=32,
+        decoder="stationary",
+    )
