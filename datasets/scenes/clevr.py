@@ -205,11 +205,22 @@ def _labels(scene: studio.Scene, height: int, width: int, window: Window) -> jax
     return (index + 1).astype(jnp.uint8).reshape(height, width)
 
 
-@jax.jit
-def _visible_pixels(scene: studio.Scene) -> jax.Array:
-    """Pixels of each object in the 240x320 picture, int [MAX_OBJECTS]."""
-    labels = _labels(scene, studio.HEIGHT, studio.WIDTH, Window())
-    return (labels.reshape(-1, 1) == jnp.arange(1, NUM_ENTITIES, dtype=jnp.uint8)).sum(0)
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _label_map(scene: studio.Scene, height: int, width: int, window: Window) -> jax.Array:
+    return _labels(scene, height, width, window)
+
+
+def label_map(
+    scene: Mapping[str, Any], height: int = 240, width: int = 320, window: Window | None = None
+) -> np.ndarray:
+    """The labels that `render` gives, without the picture: uint8 [height, width]."""
+    return np.asarray(_label_map(pack(scene), height, width, window or Window()))
+
+
+def visible_pixels(scene: Mapping[str, Any]) -> np.ndarray:
+    """How many pixels of the 240x320 picture show each object, int64 [number of objects]."""
+    shown = np.bincount(label_map(scene).ravel(), minlength=NUM_ENTITIES)
+    return shown[1 : 1 + len(scene["objects"])]
 
 
 # ---------------------------------------------------------------- scenes
@@ -234,8 +245,7 @@ def sample_scene(seed: int, index: int) -> dict[str, Any]:
         if objects is None:
             continue
         scene["objects"] = [_dressed(rng, camera, o) for o in objects]
-        visible = np.asarray(_visible_pixels(pack(scene)))[:count]
-        if (visible >= layout.MIN_VISIBLE).all():
+        if (visible_pixels(scene) >= layout.MIN_VISIBLE).all():
             return scene
 
 

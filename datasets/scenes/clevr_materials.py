@@ -38,7 +38,9 @@ SHARP_SHARE = 0.6
 SHARP_ALPHA = (0.0075, 0.0133)
 BROAD_ALPHA = (0.15, 0.267)
 BLURRED_ALPHA = 0.3  # of metal seen by a bounced ray; Cycles blurs such paths too
-BOUNCES = 3  # rays followed from an object's sample: metal one sharp and two broad ones
+# Rays followed from an object's sample. Metal: one sharp, the others broad; rubber: one glossy,
+# the others diffuse.
+BOUNCES = 5
 
 FLOOR_ALBEDO, FLOOR_ALPHA, FLOOR_F0 = 0.8, 0.25, 0.04
 # Measured in Cycles on the empty studio. Share of the floor's gloss: a polynomial in 1 - cos;
@@ -81,9 +83,9 @@ def _on_sweep(coefficients: tuple[float, ...], point: Vec) -> Any:
     return even + s * (c[6] * s * s + c[7] * s * w + c[8] * w * w)
 
 
-def _strata(column: Any, row: Any, light: Any) -> tuple[Any, Any]:
-    """A spot on a light: the four samples of a pixel lie in the four quarters of the square."""
-    u, v = dither(column, row, 1.0 * light)
+def _strata(column: Any, row: Any, dimension: Any) -> tuple[Any, Any]:
+    """A spot of [0, 1)^2; the four samples of a pixel lie in the four quarters of the square."""
+    u, v = dither(column, row, 1.0 * dimension)
     return (jnp.mod(column, 2.0) + u) * 0.5, (jnp.mod(row, 2.0) + v) * 0.5
 
 
@@ -265,8 +267,8 @@ def _object_bounced(
     matt = rubber.diffuse + rubber.velvet * (1 - facing) ** 1.4
 
     def add(bounce: Any, total: Vec) -> Vec:
-        u, v = dither(column, row, 31.0 + bounce)
-        sharp, diffuse = metal & (bounce == 0), ~metal & (bounce < 2)
+        u, v = _strata(column, row, 31.0 + bounce)
+        sharp, diffuse = metal & (bounce == 0), ~metal & (bounce > 0)
         alpha = [
             jnp.where(sharp, s, jnp.where(metal, b, GLOSS_ALPHA))
             for s, b in zip(SHARP_ALPHA, BROAD_ALPHA, strict=True)
@@ -282,10 +284,10 @@ def _object_bounced(
         _, density = reflectance.ggx(normal, tangent, view, mirrored, *alpha)
         lights = studio.emitted(scene, point, direction, limit, density)
         seen = seen + where(sharp, lights, Vec.full(facing.shape))
-        lobe = jnp.where(sharp, SHARP_SHARE, (1 - SHARP_SHARE) / 2)
+        lobe = jnp.where(sharp, SHARP_SHARE, (1 - SHARP_SHARE) / (BOUNCES - 1))
         mask = jnp.where(leaving > 0, reflectance.masking(jnp.abs(leaving), squared), 0.0)
         mirror = where(metal, skin.color * lobe, _grey(rubber.gloss)) * mask
-        return total + seen * where(diffuse, skin.color * (matt * 0.5), mirror)
+        return total + seen * where(diffuse, skin.color * (matt / (BOUNCES - 1)), mirror)
 
     return jax.lax.fori_loop(0, BOUNCES, add, Vec.full(point.x.shape))
 
