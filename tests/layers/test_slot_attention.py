@@ -151,6 +151,41 @@ def test_implicit_gradient_is_that_of_the_last_iteration(tokens):
     assert np.abs(through_all[1] - actual[1]).max() > 1e-3, "the early iterations matter"
 
 
+@pytest.mark.parametrize("num_iterations", [1, 3])
+def test_implicit_gradient_of_batch_statistics(num_iterations, tokens):
+    """They belong to the first iteration: its gradient is theirs, if it is the last one too."""
+    x, slots = tokens
+    layer = make("scalar_batch_norm", gradient="implicit")
+    graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
+
+    def statistics(layer, x):
+        k, v = (project(layer.norm_inputs(x)) for project in (layer.to_k, layer.to_v))
+        u = jnp.einsum("bkn,bns->bks", layer.attend(slots, k), v)
+        return k, v, (jnp.mean(u), jnp.var(u))
+
+    def last_iteration(params, x):
+        layer = nnx.merge(graphdef, params, rest, copy=True)
+        k, v, (mean, variance) = statistics(layer, x)
+        if num_iterations > 1:
+            mean, variance = fixed
+        return jnp.sum(layer.step(before_last, k, v, (mean, variance))[0] ** 2)
+
+    def implicit(params, x):
+        layer = nnx.merge(graphdef, params, rest, copy=True)
+        return jnp.sum(layer(x, slots, num_iterations=num_iterations, train=True)[0] ** 2)
+
+    k, v, fixed = statistics(layer, x)
+    before_last = slots
+    for _ in range(num_iterations - 1):
+        before_last, _ = layer.step(before_last, k, v, fixed)
+    both = [
+        jax.jit(jax.grad(f, argnums=(0, 1)), compiler_options=QUICK)(params, x)
+        for f in (implicit, last_iteration)
+    ]
+    for ours, theirs in zip(*map(jax.tree.leaves, both), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
 def temporary_bytes(gradient, num_iterations):
     layer = SlotAttention(D, S, hidden_size=8, gradient=gradient, rngs=nnx.Rngs(0))
     graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
