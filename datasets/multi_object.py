@@ -2,28 +2,30 @@
 
 The files are TFRecords of `tf.train.Example` that store every uint8 array as a list of one-byte
 strings, 1.07 million of them in a CLEVR record. Such a list is the bytes `0a 01 value` over and
-over, so instead of parsing it we declare it as one `bytes` field and take every third byte, after
-checking that the others are what they must be.
+over, so it is not parsed: every third byte is a value, and the others must be what they are.
+Where in a record the arrays lie is found once; records that are framed alike share the answer.
 """
 
-import functools
+import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError
 
-from datasets import schemas
+from datasets import schemas, wire
 from datasets.errors import DatasetError
 from datasets.schemas import Field, Schema
 from datasets.tfrecord import RecordFile, write_records
+from datasets.wire import Span
 
-_ONE_BYTE_STRING = b"\x0a\x01"  # field 1, length 1
+Record = dict[str, np.ndarray]
+
+_STRING = (0x0A, 0x01)  # what precedes the value of a one-byte string: field 1, length 1
+_MAX_LAYOUTS = 64  # remembered; a file has one or, if its writer shuffled the fields, a few
 
 
-def read(path: str | os.PathLike[str], dataset: str) -> Iterator[dict[str, np.ndarray]]:
+def read(path: str | os.PathLike[str], dataset: str) -> Iterator[Record]:
     """Yields the records of a published file, in file order.
 
     Args:
@@ -59,11 +61,12 @@ def write(
     return write_records(path, encoded, compressed=compressed)
 
 
-def decode(records: RecordFile, schema: Schema) -> Iterator[dict[str, np.ndarray]]:
+def decode(records: RecordFile, schema: Schema) -> Iterator[Record]:
     """As `read`, for a file that is already open."""
+    decoder = _Decoder(schema)
     for data in records:
         try:
-            yield _decode_example(data, schema)
+            yield decoder(data)
         except _BadRecord as error:
             raise records.error(f"{error} (reading it as {schema.name})") from error
 
@@ -72,97 +75,146 @@ class _BadRecord(Exception):
     """Why a record is not one of the schema's; `decode` adds file and number."""
 
 
-def _decode_example(data: bytes, schema: Schema) -> dict[str, np.ndarray]:
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """Where the arrays of a serialised Example lie.
+
+    Attributes:
+      spans: of every array: its one-byte strings, or its packed floats.
+      frame: all that lies around them, as (position, bytes).
+      length: of the record.
+    """
+
+    spans: Mapping[str, Span]
+    frame: tuple[tuple[int, bytes], ...]
+    length: int
+
+    def fits(self, data: bytes) -> bool:
+        return len(data) == self.length and all(data.startswith(b, at) for at, b in self.frame)
+
+
+class _Decoder:
+    """Makes arrays of serialised Examples; keeps layouts and scratch space between records."""
+
+    def __init__(self, schema: Schema):
+        self._schema = schema
+        self._layouts: list[_Layout] = []
+        entities = np.arange(schema.num_entities, dtype=np.uint8)[:, None]
+        # Applied to the strings of a mask, or to its values where entities come last.
+        self._entities = entities * _strings(0, 0, 1, count=schema.mask.size // len(entities))
+        if not schema.entities_first:
+            self._entities = entities
+        fields = schema.fields.values()
+        self._scratch = np.empty(3 * max(field.size for field in fields), np.uint8)
+        sizes = {field.size for field in fields if field.dtype == "uint8"}
+        self._framing = {n: _strings(0xFF, 0xFF, 0x00, count=n) for n in sizes}
+        self._expected = {n: _strings(*_STRING, 0x00, count=n) for n in sizes}
+        # A mask's values 0 and 255 become 1 and 0 when 255 is subtracted.
+        self._on = _strings(*_STRING, 0xFF, count=schema.mask.size)
+        self._off = _strings(0xFF, 0xFF, 0xFE, count=schema.mask.size)
+
+    def __call__(self, data: bytes) -> Record:
+        spans = self._layout(data).spans
+        schema = self._schema
+        record = {
+            "image": self._values("image", data, spans["image"]).reshape(schema.image),
+            "segmentation": self._labels(data, spans["mask"]),
+        }
+        for name, field in schema.attributes:
+            if field.dtype == "uint8":
+                values = self._values(name, data, spans[name])
+            else:
+                values = np.frombuffer(data, "<f4", field.size, spans[name][0])
+            record[name] = values.reshape(field.shape)
+        _check_attributes(record)
+        return record
+
+    def _values(self, name: str, data: bytes, span: Span) -> np.ndarray:
+        """The values of one-byte strings."""
+        strings = np.frombuffer(data, np.uint8, span[1] - span[0], span[0])
+        size, scratch = strings.size // 3, self._scratch[: strings.size]
+        np.bitwise_and(strings, self._framing[size], out=scratch)
+        if not np.array_equal(scratch, self._expected[size]):
+            raise _BadRecord(f"{name}: expected one-byte strings, found longer or empty ones")
+        return strings[2::3].copy()
+
+    def _labels(self, data: bytes, span: Span) -> np.ndarray:
+        """One label map [H, W] of masks {0, 255}; where masks overlap the later entity wins."""
+        strings = np.frombuffer(data, np.uint8, span[1] - span[0], span[0])
+        scratch = self._scratch[: strings.size]
+        np.subtract(strings, self._on, out=scratch)
+        np.bitwise_and(scratch, self._off, out=scratch)
+        if scratch.max():
+            self._values("mask", data, span)  # says so if the strings are at fault
+            raise _BadRecord("mask: expected the values 0 and 255 only")
+        if self._schema.entities_first:
+            masks = strings.reshape(len(self._entities), -1)
+        else:
+            masks = strings[2::3].reshape(-1, len(self._entities)).T
+        shown = np.bitwise_and(
+            masks, self._entities, out=self._scratch[: masks.size].reshape(masks.shape)
+        )
+        labels = shown.max(axis=0)
+        if self._schema.entities_first:
+            labels = labels[2::3].copy()
+        return labels.reshape(self._schema.image[:2])
+
+    def _layout(self, data: bytes) -> _Layout:
+        for layout in self._layouts:
+            if layout.fits(data):
+                return layout
+        layout = _find_layout(data, self._schema)
+        self._layouts = [layout, *self._layouts[: _MAX_LAYOUTS - 1]]
+        return layout
+
+
+def _strings(*triple: int, count: int) -> np.ndarray:
+    return np.tile(np.array(triple, np.uint8), count)
+
+
+def _find_layout(data: bytes, schema: Schema) -> _Layout:
     try:
-        entries = _Example.FromString(data).features.feature
-    except DecodeError as error:
-        raise _BadRecord("the data is not a tf.train.Example") from error
-    features = {entry.key: entry.value for entry in entries}
-    fields = schema.fields
-    if features.keys() != fields.keys() or len(entries) != len(fields):
-        raise _BadRecord(
-            f"expected the fields {sorted(fields)}, found {sorted(e.key for e in entries)}"
-        )
-    arrays = {name: _decode_field(name, features[name], fields[name]) for name in fields}
-    record = {"image": arrays.pop("image"), "segmentation": _label_map(arrays.pop("mask"), schema)}
-    _check_attributes(arrays)
-    return record | arrays
+        features = wire.find_features(data)
+    except wire.WireError as error:
+        raise _BadRecord("the data is not a tf.train.Example of lists") from error
+    fields, names = schema.fields, sorted(name for name, _, _ in features)
+    if names != sorted(fields):
+        raise _BadRecord(f"expected the fields {sorted(fields)}, found {names}")
+    spans = {
+        name: _array_span(data, name, kind, span, fields[name]) for name, kind, span in features
+    }
+    edges = [0, *(edge for span in spans.values() for edge in span), len(data)]
+    frame = tuple((edges[i], data[edges[i] : edges[i + 1]]) for i in range(0, len(edges), 2))
+    return _Layout(spans, frame, len(data))
 
 
-def _decode_field(name: str, feature: Any, field: Field) -> np.ndarray:
-    expected = "bytes_list" if field.dtype == "uint8" else "float_list"
-    kind = feature.WhichOneof("kind")
+def _array_span(data: bytes, name: str, kind: int, span: Span, field: Field) -> Span:
+    """Where the strings or floats of a feature lie; checks kind and number."""
+    expected = wire.BYTES_LIST if field.dtype == "uint8" else wire.FLOAT_LIST
     if kind != expected:
-        raise _BadRecord(f"{name}: expected a {expected}, found {kind or 'nothing'}")
-    payload = getattr(feature, kind)
+        raise _BadRecord(f"{name}: expected a {wire.KINDS[expected]}, found {wire.KINDS[kind]}")
+    (start, stop), count = span, f"{'x'.join(map(str, field.shape))} = {field.size}"
     if field.dtype == "uint8":
-        return _one_byte_strings(name, payload, field).reshape(field.shape)
-    prefix = _float_prefix(field.size)
-    if not payload.startswith(prefix) or len(payload) != len(prefix) + 4 * field.size:
+        if stop - start != 3 * field.size:
+            raise _BadRecord(
+                f"{name}: expected {count} one-byte strings in {3 * field.size} bytes,"
+                f" found {stop - start} bytes"
+            )
+        return start, stop
+    header = wire.packed_floats_header(field.size)
+    if not data.startswith(header, start) or stop - start != len(header) + 4 * field.size:
         raise _BadRecord(
-            f"{name}: expected {_count(field)} packed floats, found {len(payload)} bytes of others"
+            f"{name}: expected {count} packed floats in {len(header) + 4 * field.size} bytes,"
+            f" found {stop - start} bytes"
         )
-    return np.frombuffer(payload, "<f4", offset=len(prefix)).reshape(field.shape)
+    return start + len(header), stop
 
 
-def _one_byte_strings(name: str, payload: bytes, field: Field) -> np.ndarray:
-    if len(payload) != 3 * field.size:
-        raise _BadRecord(
-            f"{name}: expected {_count(field)} one-byte strings = {3 * field.size} bytes,"
-            f" found {len(payload)}"
-        )
-    # Eight bytes at a time: a mask drops the values, what is left must be the pattern.
-    mask, pattern = _pattern(field.size)
-    words = np.frombuffer(payload, np.uint64, count=len(mask))
-    tail = payload[8 * len(mask) :]
-    if ((words & mask) != pattern).any() or not _is_pattern(tail, 8 * len(mask)):
-        raise _BadRecord(f"{name}: expected one-byte strings, found longer or empty ones")
-    return np.frombuffer(payload, np.uint8)[2::3].copy()
-
-
-@functools.lru_cache(maxsize=32)
-def _pattern(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mask and expected value of the framing of `size` one-byte strings, in whole uint64 words."""
-    whole = 3 * size // 8 * 8
-    mask = np.resize(np.array([0xFF, 0xFF, 0], np.uint8), whole)
-    pattern = np.resize(np.array([*_ONE_BYTE_STRING, 0], np.uint8), whole)
-    return mask.view(np.uint64), pattern.view(np.uint64)
-
-
-def _is_pattern(tail: bytes, start: int) -> bool:
-    """Whether the bytes from position `start` of a payload on frame one-byte strings."""
-    return all(
-        position % 3 == 2 or byte == _ONE_BYTE_STRING[position % 3]
-        for position, byte in enumerate(tail, start)
-    )
-
-
-@functools.lru_cache(maxsize=32)
-def _float_prefix(size: int) -> bytes:
-    """What precedes `size` packed floats in a FloatList."""
-    return b"\x0a" + _varint(4 * size)
-
-
-def _count(field: Field) -> str:
-    return f"{'x'.join(map(str, field.shape))} = {field.size}"
-
-
-def _label_map(mask: np.ndarray, schema: Schema) -> np.ndarray:
-    """One label map [H, W] of masks {0, 255}; where masks overlap the later entity wins."""
-    if (mask + np.uint8(1)).max() > 1:  # 255 + 1 wraps to 0
-        raise _BadRecord("mask: expected the values 0 and 255 only")
-    mask = mask[..., 0] if schema.entities_first else np.moveaxis(mask[..., 0], -1, 0)
-    labels = np.zeros(schema.image[:2], np.uint8)
-    for entity in range(1, schema.num_entities):
-        np.maximum(labels, mask[entity] & np.uint8(entity), out=labels)
-    return labels
-
-
-def _check_attributes(arrays: Mapping[str, np.ndarray]) -> None:
-    for name, array in arrays.items():
+def _check_attributes(record: Record) -> None:
+    for name, array in record.items():
         if array.dtype != np.uint8 and not np.isfinite(array).all():
             raise _BadRecord(f"{name}: expected finite numbers")
-    visibility = arrays.get("visibility")
+    visibility = record.get("visibility")
     if visibility is not None and not ((visibility == 0) | (visibility == 1)).all():
         raise _BadRecord("visibility: expected the values 0 and 1 only")
 
@@ -171,7 +223,7 @@ def encode(record: Mapping[str, Any], schema: Schema, number: int = 0) -> bytes:
     """The serialised `tf.train.Example` of a record as `read` yields it."""
     if "mask" not in record and "segmentation" in record:
         record = {**record, "mask": _masks(np.asarray(record["segmentation"]), schema, number)}
-    example = _Example()
+    features = {}
     for name, field in schema.fields.items():
         if name not in record:
             raise DatasetError(f"record {number}: {name} is missing, {schema.name} has it")
@@ -180,13 +232,14 @@ def encode(record: Mapping[str, Any], schema: Schema, number: int = 0) -> bytes:
             raise DatasetError(
                 f"record {number}: {name} has shape {array.shape}, expected {field.shape}"
             )
-        entry = example.features.feature.add(key=name)
         if field.dtype == "uint8":
-            entry.value.bytes_list = _as_one_byte_strings(array)
+            strings = _strings(*_STRING, 0, count=field.size)
+            strings[2::3] = array.ravel()
+            features[name] = wire.BYTES_LIST, strings.tobytes()
         else:
-            payload = array.astype("<f4").tobytes()
-            entry.value.float_list = b"\x0a" + _varint(len(payload)) + payload
-    return example.SerializeToString()
+            floats = wire.packed_floats_header(field.size) + array.astype("<f4").tobytes()
+            features[name] = wire.FLOAT_LIST, floats
+    return wire.make_example(features)
 
 
 def _masks(labels: np.ndarray, schema: Schema, number: int) -> np.ndarray:
@@ -195,57 +248,7 @@ def _masks(labels: np.ndarray, schema: Schema, number: int) -> np.ndarray:
             f"record {number}: segmentation has shape {labels.shape} and the largest label"
             f" {labels.max()}, expected {schema.image[:2]} and less than {schema.num_entities}"
         )
-    entities = np.arange(schema.num_entities)
-    masks = labels[None] == entities[:, None, None]
+    masks = labels[None] == np.arange(schema.num_entities)[:, None, None]
     if not schema.entities_first:
         masks = np.moveaxis(masks, 0, 2)
     return masks[..., None] * np.uint8(255)
-
-
-def _as_one_byte_strings(array: np.ndarray) -> bytes:
-    triples = np.empty((array.size, 3), np.uint8)
-    triples[:, :2] = tuple(_ONE_BYTE_STRING)
-    triples[:, 2] = array.ravel()
-    return triples.tobytes()
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def _example_class() -> type:
-    """`tf.train.Example` with each list declared as the bytes that encode it."""
-    proto = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(
-        name="multi_object_raw_example.proto", package="multi_object", syntax="proto3"
-    )
-
-    def message(name: str, *fields: tuple[str, int, str, bool]) -> Any:
-        descriptor = file.message_type.add(name=name)
-        for field_name, number, kind, repeated in fields:
-            field = descriptor.field.add(name=field_name, number=number)
-            field.label = proto.LABEL_REPEATED if repeated else proto.LABEL_OPTIONAL
-            if kind.isupper():
-                field.type, field.type_name = proto.TYPE_MESSAGE, f".multi_object.{kind.title()}"
-            else:
-                field.type = proto.TYPE_STRING if kind == "string" else proto.TYPE_BYTES
-        return descriptor
-
-    lists = ("bytes_list", "float_list", "int64_list")
-    feature = message("Feature", *((n, i, "bytes", False) for i, n in enumerate(lists, 1)))
-    feature.oneof_decl.add(name="kind")
-    for field in feature.field:
-        field.oneof_index = 0
-    message("Entry", ("key", 1, "string", False), ("value", 2, "FEATURE", False))
-    message("Features", ("feature", 1, "ENTRY", True))
-    message("Example", ("features", 1, "FEATURES", False))
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(file.SerializeToString())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("multi_object.Example"))
-
-
-_Example = _example_class()

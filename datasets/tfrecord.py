@@ -96,13 +96,14 @@ class RecordFile:
             raise self.error("the header's checksum is wrong: damaged, or not a TFRecord file")
         if length > _LARGEST_RECORD:
             raise self.error(f"claims {length} bytes, expected at most {_LARGEST_RECORD}")
-        body = self._read(stream, length + 4)
-        if len(body) < length + 4:
+        data = self._read(stream, length)
+        trailer = self._read(stream, 4)
+        if len(trailer) < 4:
             raise self.error(
-                f"expected {length + 4} bytes, the file ends after {len(body)}: it is truncated"
+                f"expected {length + 4} bytes, the file ends after {len(data) + len(trailer)}:"
+                " it is truncated"
             )
-        data = body[:length]
-        if masked_crc(data) != struct.unpack("<I", body[length:])[0]:
+        if masked_crc(data) != struct.unpack("<I", trailer)[0]:
             raise self.error("the data's checksum is wrong: the file is damaged")
         return data
 
