@@ -198,8 +198,4 @@ PROCEDURAL = {
         f"multi_dsprites/{kind}": f"multi_dsprites/{kind}_procedural"
         for kind in ("binarized", "colored_on_grayscale", "colored_on_colored")
     },
-    **{
-        f"clevrtex/{variant}": f"clevrtex_like/{variant}"
-        for variant in ("full", "pbg", "vbg", "grassbg", "camo", "outd")
-    },
 }

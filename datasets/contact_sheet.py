@@ -1,0 +1,176 @@
+"""A picture of the first scenes of a prepared dataset: image, masks, attributes.
+
+contact_sheet("tetrominoes/procedural", "data", "sheet.png", num=16)
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image, ImageDraw, ImageFont
+
+from datasets.errors import DatasetError
+
+# Colours of labels 1, 2, ...: Okabe and Ito (2008), told apart with any colour vision, and three.
+_PALETTE = np.array(
+    [
+        (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66),
+        (0, 114, 178), (213, 94, 0), (204, 121, 167), (255, 255, 255), (150, 75, 0),
+        (170, 220, 130), (110, 60, 150),
+    ],
+    np.uint8,
+)  # fmt: skip
+_BACKGROUNDS = np.array([(40, 40, 40), (62, 62, 62), (84, 84, 84), (106, 106, 106)], np.uint8)
+_NOBODY = (128, 128, 128)  # pixels of no one entity, crossed out
+_CELL = 192  # pixels of the longer side of an image
+_GAP = 8
+_FONT_SIZE = 11
+_LINE = 14  # pixels from line to line
+_PAPER, _INK = (255, 255, 255), (0, 0, 0)
+
+
+def contact_sheet(
+    name: str,
+    data_dir: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    start: int = 0,
+    num: int = 16,
+    columns: int = 4,
+) -> Path:
+    """Writes a PNG of scenes of a prepared split: images, masks and what the attributes say.
+
+    Args:
+      name: `<dataset>/<config>` that is prepared in `data_dir`.
+      data_dir: where.
+      path: of the PNG; its directory is made.
+      split: None takes the first there is.
+      start: first record.
+      num: records; fewer if the split ends.
+      columns: scenes side by side.
+
+    Returns:
+      `path`.
+
+    Raises:
+      DatasetError: the dataset is not prepared, has no such split or no record `start`.
+    """
+    try:
+        builder = tfds.builder(name, data_dir=os.fspath(data_dir))
+    except tfds.core.DatasetNotFoundError as error:
+        raise _not_prepared(name, data_dir) from error
+    splits = builder.info.splits
+    if not splits:  # the builder is known, its data are not there
+        raise _not_prepared(name, data_dir)
+    split = split or next(iter(splits))
+    if split not in splits:
+        raise DatasetError(f"{name}: split={split!r} is not one of {', '.join(splits)}")
+    stop = min(start + num, splits[split].num_examples)
+    if not 0 <= start < stop:
+        raise DatasetError(
+            f"{name}: start={start}, num={num}: the split has {splits[split].num_examples} records"
+        )
+    source = builder.as_data_source(split=f"{split}[{start}:{stop}]")
+    metadata = builder.info.metadata
+    panels = [
+        _panel(example, f"{split}[{number}]", metadata)
+        for number, example in enumerate(source, start)
+    ]
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _grid(panels, columns).save(path)
+    return path
+
+
+def _not_prepared(name: str, data_dir: str | os.PathLike[str]) -> DatasetError:
+    return DatasetError(f"{name}: is not prepared in data_dir={data_dir}; prepare it first")
+
+
+def colored(labels: np.ndarray, metadata: Mapping[str, Any]) -> np.ndarray:
+    """A label map [H, W] as a picture uint8 [H, W, 3]: background dark grey, objects in colours,
+    ignored pixels hatched."""
+    table = _PALETTE[(np.arange(256) - 1) % len(_PALETTE)]
+    for number, label in enumerate(metadata["background_ids"]):
+        table[label] = _BACKGROUNDS[number % len(_BACKGROUNDS)]
+    picture = table[labels]
+    rows, columns = np.indices(labels.shape)
+    ignored = np.isin(labels, metadata["ignore_ids"])
+    picture[ignored] = np.where(((rows + columns) % 2 == 0)[..., None], 255, _NOBODY)[ignored]
+    return picture
+
+
+def _panel(example: Mapping[str, np.ndarray], title: str, metadata: Mapping[str, Any]) -> Image:
+    """Image and masks side by side, the attributes below, a line an object in its colour."""
+    image, labels = example["image"], example["segmentation"]
+    height, width = labels.shape
+    scale = _CELL / max(height, width)
+    size = round(width * scale), round(height * scale)
+    font = ImageFont.load_default(_FONT_SIZE)
+    objects = _describe(example, metadata)
+    panel = Image.new("RGB", (2 * size[0] + 2, size[1] + (len(objects) + 1) * _LINE + 6), _PAPER)
+    # Enlarged pixels stay square; pictures that must shrink are averaged.
+    method = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
+    panel.paste(Image.fromarray(image).resize(size, method), (0, 0))
+    masks = Image.fromarray(colored(labels, metadata))
+    panel.paste(masks.resize(size, Image.Resampling.NEAREST), (size[0] + 2, 0))
+    draw = ImageDraw.Draw(panel)
+    draw.text((0, size[1] + 3), title, fill=_INK, font=font)
+    for number, (label, words) in enumerate(objects, 1):
+        top = size[1] + 3 + number * _LINE
+        color = tuple(colored(np.full((1, 1), label, np.uint8), metadata)[0, 0].tolist())
+        draw.rectangle((0, top + 2, 8, top + 10), fill=color, outline=_INK)
+        draw.text((13, top), _fitting(words, panel.width - 13, font), fill=_INK, font=font)
+    return panel
+
+
+def _describe(
+    example: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
+) -> list[tuple[int, list[str]]]:
+    """Label and attributes of every object: the names of codes, then numbers."""
+    vocabularies = metadata["vocabularies"]
+    fields = sorted(
+        example.keys() - {"image", "segmentation", "visibility"},
+        key=lambda name: (name not in vocabularies, example[name].ndim, name),
+    )
+    if "visibility" in example:
+        present = np.flatnonzero(example["visibility"])
+    else:
+        present = np.setdiff1d(example["segmentation"], metadata["ignore_ids"])
+    return [
+        (entity, [_word(name, example[name][entity], vocabularies) for name in fields])
+        for entity in np.setdiff1d(present, metadata["background_ids"]).tolist()
+    ]
+
+
+def _fitting(words: Sequence[str], width: int, font: ImageFont.ImageFont) -> str:
+    """As many of the words as fit into `width` pixels."""
+    for count in range(len(words), 0, -1):
+        text = ", ".join(words[:count])
+        if font.getlength(text) <= width:
+            return text
+    return ""
+
+
+def _word(name: str, value: np.ndarray, vocabularies: Mapping[str, Sequence[str]]) -> str:
+    if name in vocabularies:
+        code = int(value)
+        return vocabularies[name][code] if code < len(vocabularies[name]) else f"{name}={code}?"
+    numbers = ", ".join(f"{number:.2g}" for number in np.atleast_1d(value).tolist())
+    return f"{name}=({numbers})" if np.ndim(value) else f"{name}={numbers}"
+
+
+def _grid(panels: Sequence[Image.Image], columns: int) -> Image.Image:
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    width, height = (max(panel.size[axis] for panel in panels) for axis in (0, 1))
+    sheet = Image.new(
+        "RGB", (columns * (width + _GAP) + _GAP, rows * (height + _GAP) + _GAP), _PAPER
+    )
+    for number, panel in enumerate(panels):
+        row, column = divmod(number, columns)
+        sheet.paste(panel, (_GAP + column * (width + _GAP), _GAP + row * (height + _GAP)))
+    return sheet
