@@ -285,8 +285,10 @@ def _object_bounced(
         lights = studio.emitted(scene, point, direction, limit, density)
         seen = seen + where(sharp, lights, Vec.full(facing.shape))
         lobe = jnp.where(sharp, SHARP_SHARE, (1 - SHARP_SHARE) / (BOUNCES - 1))
-        mask = jnp.where(leaving > 0, reflectance.masking(jnp.abs(leaving), squared), 0.0)
-        mirror = where(metal, skin.color * lobe, _grey(rubber.gloss)) * mask
+        outward = jnp.maximum(leaving, 1e-3)
+        shine = rubber.gloss * reflectance.beckmann_masking(facing, outward, GLOSS_ALPHA)
+        tint = skin.color * (lobe * reflectance.masking(outward, squared))
+        mirror = where(metal, tint, _grey(shine)) * jnp.where(leaving > 0, 1.0, 0.0)
         return total + seen * where(diffuse, skin.color * (matt / (BOUNCES - 1)), mirror)
 
     return jax.lax.fori_loop(0, BOUNCES, add, Vec.full(point.x.shape))

@@ -58,13 +58,26 @@ def ggx_round(normal: Vec, view: Vec, light: Vec, alpha: Any) -> tuple[Any, Any]
     return density * _visibility(facing_view, facing_light, squared), half.dot(view)
 
 
+def _beckmann_shadow(facing: Any, alpha: float) -> Any:
+    """Smith's Lambda for Beckmann (Walter et al. 2007, the rational approximation)."""
+    c = facing / (alpha * jnp.sqrt(jnp.maximum(1 - facing**2, 1e-6)))
+    shadow = (1 - 1.259 * c + 0.396 * c * c) / (3.535 * c + 2.181 * c * c)
+    return jnp.where(c < 1.6, shadow, 0.0)
+
+
 def beckmann(normal: Vec, view: Vec, light: Vec, alpha: float) -> Any:
-    """Beckmann's distribution, with GGX's masking."""
+    """Beckmann's microfacets."""
     facing_view, facing_light, _, upright = _cosines(normal, view, light)
     squared = upright**2
-    steepness = (1 - squared) / (squared * alpha**2)
-    density = jnp.exp(-steepness) / (math.pi * alpha**2 * squared**2)
-    return density * _visibility(facing_view, facing_light, alpha**2)
+    density = jnp.exp((squared - 1) / (squared * alpha**2)) / (math.pi * alpha**2 * squared**2)
+    shadow = _beckmann_shadow(facing_view, alpha) + _beckmann_shadow(facing_light, alpha)
+    return density / ((1 + shadow) * 4 * facing_view * facing_light)
+
+
+def beckmann_masking(facing_view: Any, facing_light: Any, alpha: float) -> Any:
+    """The share of light from a visible Beckmann facet that other facets let through."""
+    view, light = (_beckmann_shadow(f, alpha) for f in (facing_view, facing_light))
+    return (1 + view) / (1 + view + light)
 
 
 def velvet(normal: Vec, view: Vec, light: Vec, sigma: float) -> Any:

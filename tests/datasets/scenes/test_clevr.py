@@ -41,7 +41,7 @@ def drawn() -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
 def test_picture_matches_blender(drawn, index):
     ours, blender, _ = drawn[index]
     psnr = 10 * np.log10(255**2 / np.mean((ours - blender) ** 2))
-    assert psnr > 38  # 42 would be Blender's own noise
+    assert psnr > 39  # 42 would be Blender's own noise
 
 
 @pytest.mark.parametrize("index", range(4))
