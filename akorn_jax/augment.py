@@ -5,14 +5,19 @@ operation, in floating point: torchvision rounds to 8 bits after each one.
 """
 
 import dataclasses
+import itertools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Array = jax.Array
 
 _TRIES = 10  # of a crop that fits, before the whole image is taken
+_BOX_CHANCES = 2 * _TRIES + 2
+_ORDERS = np.array(list(itertools.permutations(range(3))))
 _GRAY = (0.299, 0.587, 0.114)
 
 
@@ -44,44 +49,45 @@ class Augmentation:
 
     def __call__(self, key: Array, image: Array) -> Array:
         """One view `[size, size, 3]`, in [0, 1], of an image `[H, W, 3]` in [0, 1]."""
-        crop, flip, jitter = jax.random.split(key, 3)
-        box = random_box(crop, image.shape[:2], self.scale, self.ratio)
+        # All chances in one draw: each call of the generator costs its compilation.
+        sizes = [_BOX_CHANCES, 1, 1, 3, 1, 1, 1, 1]
+        chances = jax.random.uniform(key, (sum(sizes),))
+        box, flip, use, factor, shift, order, place, gray = _split(chances, sizes)
+        box = random_box(box, image.shape[:2], self.scale, self.ratio)
         planes = resized_crop(image.transpose(2, 0, 1), box, self.size)
         if self.flip:
-            flipped = jax.random.bernoulli(flip, self.flip)
-            planes = jnp.where(flipped, planes[:, :, ::-1], planes)
-        return self._recolor(jitter, planes).transpose(1, 2, 0)
-
-    def _recolor(self, key: Array, planes: Array) -> Array:
-        """Brightness, contrast, saturation and hue in random order, then perhaps grayscale."""
-        use, order, place, factors, shift, gray = jax.random.split(key, 6)
-        use = jax.random.bernoulli(use, self.jitter)
+            planes = jnp.where(flip < self.flip, planes[:, :, ::-1], planes)
+        use = use < self.jitter
         spread = jnp.array([self.brightness, self.contrast, self.saturation])
-        factor = 1 + spread * jax.random.uniform(factors, (3,), minval=-1.0)
         planes = jitter(
             planes,
-            order=jax.random.permutation(order, 3),
-            place=jax.random.randint(place, (), 0, 4),
-            factor=jnp.where(use, factor, 1.0),
-            shift=jnp.where(use, self.hue * jax.random.uniform(shift, minval=-1.0), 0.0),
+            order=jnp.asarray(_ORDERS)[jnp.floor(len(_ORDERS) * order[0]).astype(jnp.int32)],
+            place=jnp.floor(4 * place[0]),
+            factor=jnp.where(use, 1 + spread * (2 * factor - 1), 1.0),
+            shift=jnp.where(use, self.hue * (2 * shift - 1), 0.0),
         )
-        drop = jax.random.bernoulli(gray, self.grayscale)
-        return jnp.where(drop, jnp.broadcast_to(luminance(planes), planes.shape), planes)
+        drop = gray < self.grayscale
+        return jnp.where(drop, luminance(planes), planes).transpose(1, 2, 0)
 
 
 def random_box(
-    key: Array, shape: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float]
+    chances: Array, shape: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[Array, Array, Array, Array]:
     """(top, left, height, width) of a random crop, in whole pixels.
 
     The first of ten draws of area and aspect ratio that fits; failing all, the largest central
     crop whose ratio is allowed.
+
+    Args:
+        chances: uniform in [0, 1), `[22]`.
+        shape: (height, width) of the image.
+        scale, ratio: see `Augmentation`.
     """
     height, width = shape
-    area, aspect, corner = jax.random.split(key, 3)
-    areas = height * width * jax.random.uniform(area, (_TRIES,), minval=scale[0], maxval=scale[1])
-    logs = math.log(ratio[0]), math.log(ratio[1])
-    aspects = jnp.exp(jax.random.uniform(aspect, (_TRIES,), minval=logs[0], maxval=logs[1]))
+    area, aspect, (vertical, horizontal) = _split(chances, [_TRIES, _TRIES, 2])
+    areas = height * width * (scale[0] + (scale[1] - scale[0]) * area)
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    aspects = jnp.exp(low + (high - low) * aspect)
     w = jnp.round(jnp.sqrt(areas * aspects)).astype(jnp.int32)
     h = jnp.round(jnp.sqrt(areas / aspects)).astype(jnp.int32)
     fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
@@ -92,9 +98,8 @@ def random_box(
     fallback_h = height if whole >= ratio[0] else round(width / ratio[0])
     h = jnp.where(found, h[first], fallback_h)
     w = jnp.where(found, w[first], fallback_w)
-    u = jax.random.uniform(corner, (2,))
-    top = jnp.where(found, jnp.floor(u[0] * (height - h + 1)), (height - h) // 2)
-    left = jnp.where(found, jnp.floor(u[1] * (width - w + 1)), (width - w) // 2)
+    top = jnp.where(found, jnp.floor(vertical * (height - h + 1)), (height - h) // 2)
+    left = jnp.where(found, jnp.floor(horizontal * (width - w + 1)), (width - w) // 2)
     return top.astype(jnp.int32), left.astype(jnp.int32), h, w
 
 
@@ -191,3 +196,7 @@ def views(augmentation: Augmentation, key: Array, images: Array, num_views: int)
         return jax.vmap(augmentation, in_axes=(0, None))(keys, image)
 
     return jax.vmap(of_image)(jnp.arange(len(images)), images.astype(jnp.float32) / 255)
+
+
+def _split(values: Array, sizes: Sequence[int]) -> list[Array]:
+    return jnp.split(values, np.cumsum(sizes)[:-1])

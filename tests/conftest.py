@@ -1,13 +1,24 @@
-"""Every test runs on the CPU, with eight forced devices so that sharding is real."""
+"""Every test runs on the CPU, with eight forced devices so that sharding is real.
 
+Tests compile far longer than they compute, so XLA optimizes little, and what one test compiled is
+there for the next.
+"""
+
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 ).strip()
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jax-cache-")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ["MPLBACKEND"] = "agg"
 sys.path.insert(0, str(Path(__file__).parents[1]))  # configs and datasets are not installed
 

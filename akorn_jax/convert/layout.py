@@ -17,7 +17,6 @@ class Layout:
     Attributes:
         load: official array to ours.
         save: ours to the official array; the exact inverse of `load`.
-        official_shape: the official shape, from ours.
     """
 
     load: Callable[[np.ndarray], np.ndarray]

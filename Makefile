@@ -1,0 +1,41 @@
+# `make demo` and `make test` set up their environment by themselves.
+VENV ?= .venv
+PYTHON ?= python3
+RUN = $(VENV)/bin/python
+JOBS ?= 2
+
+.PHONY: help demo test test-slow lint format bench clean
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+$(VENV)/.installed: requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+## make demo        train a small AKOrN on drawn Tetrominoes and look at what it found
+demo: $(VENV)/.installed
+	$(RUN) launch.py --config=configs/demo.py --workdir=runs/demo
+
+## make test        run the tests
+test: $(VENV)/.installed
+	$(RUN) -m pytest -n $(JOBS) -m "not slow"
+
+## make test-slow   run the tests that take minutes
+test-slow: $(VENV)/.installed
+	$(RUN) -m pytest -m slow
+
+## make lint        check format and style
+lint: $(VENV)/.installed
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+## make format      mend what lint complains of, where a machine can
+format: $(VENV)/.installed
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
