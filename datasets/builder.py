@@ -2,6 +2,16 @@
 
 TFDS's own generator path sorts a split that must keep its order in memory (30 GB for CLEVR with
 masks); here shards are written as the records come, and the order is theirs.
+
+Procedural variants can also be drawn on a cluster, by Beam on the runner of your choice:
+
+    builder = tfds.builder("clevr_with_masks/procedural", data_dir=..., source=Source(seed=0))
+    builder.download_and_prepare(
+        file_format="array_record",
+        download_config=tfds.download.DownloadConfig(
+            beam_runner="DataflowRunner", beam_options=PipelineOptions(...)
+        ),
+    )
 """
 
 import dataclasses
@@ -12,10 +22,10 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from datasets import progress, streams
+from datasets import beam_scenes, parts, progress, streams
 from datasets.errors import DatasetError
 from datasets.schemas import Schema
-from datasets.shards import ShardWriter, serialize
+from datasets.shards import Shards, ShardWriter, serialize
 from datasets.streams import Draw, Source, Stream
 
 BUCKET = "https://storage.googleapis.com/multi-object-datasets"
@@ -55,6 +65,7 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
 
     def __init__(self, *, source: Source | None = None, **kwargs: Any):
         self.source = source or Source()
+        self._use_beam = False
         super().__init__(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -73,15 +84,26 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
             ),
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Stream]:
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         variant = self.builder_config
-        if variant.draw is not None:
-            count = variant.num_drawn(self.source.max_records)
-            return {"train": streams.drawn(variant.draw, count, self.source.seed, variant.batch)}
-        path = streams.find_or_download(
-            self.name, self._url, self.source, dl_manager, self.SUBSTITUTE
-        )
-        return {"train": streams.published(path, variant.schema, self.source.max_records)}
+        if variant.draw is None:
+            path = streams.find_or_download(
+                self.name, self._url, self.source, dl_manager, self.SUBSTITUTE
+            )
+            return {"train": streams.published(path, variant.schema, self.source.max_records)}
+        if self._use_beam:
+            return {"train": beam_scenes.transform(variant.draw, self.scenes, self.source.seed)}
+        return {"train": self.stream(self.scenes)}
+
+    @property
+    def scenes(self) -> range:
+        """The scenes of a procedural variant."""
+        return range(self.builder_config.num_drawn(self.source.max_records))
+
+    def stream(self, scenes: range) -> Stream:
+        """Some scenes of a procedural variant."""
+        variant = self.builder_config
+        return streams.drawn(variant.draw, scenes, self.source.seed, variant.batch)
 
     @property
     def _url(self) -> str:
@@ -113,20 +135,31 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
         dl_manager: tfds.download.DownloadManager,
         download_config: tfds.download.DownloadConfig,
     ) -> list[tfds.core.SplitInfo]:
+        self._use_beam = bool(download_config.beam_runner or download_config.beam_options)
+        if self._use_beam:
+            return self._generate_with_beam(dl_manager, download_config)
         splits = self._split_generators(dl_manager)
         infos = [self._write_split(split, stream) for split, stream in splits.items()]
         self.info.metadata["origin"] = next(iter(splits.values())).origin
         return infos
 
+    def _generate_with_beam(self, *args: Any) -> list[tfds.core.SplitInfo]:
+        """TFDS's own way: draws on the runner that `download_config` names."""
+        if self.builder_config.draw is None:
+            raise DatasetError(
+                f"{self.name}/{self.builder_config.name}: Beam draws procedural variants only;"
+                " a published file is read in order by one process"
+            )
+        infos = super()._generate_splits(*args)
+        self.info.metadata["origin"] = self.stream(self.scenes).origin
+        return infos
+
     def _write_split(self, split: str, stream: Stream) -> tfds.core.SplitInfo:
         template = self._get_filename_template(split_name=split)
-        specs = self.info.features.get_tensor_info()
-        shards = ShardWriter(Path(self.data_dir))
-        for example in progress.track(
-            stream.examples, f"{self.name}/{self.builder_config.name} {split}", stream.fraction
-        ):
-            shards.write(serialize(example, specs))
-        shards.close()
+        if self.source.parts:
+            shards = parts.collect(self.source.parts, Path(self.data_dir))
+        else:
+            shards = self.write(stream, split, Path(self.data_dir))
         if not shards.lengths:
             raise DatasetError(f"{stream.origin['name']}: holds no records")
         for number, path in enumerate(shards.paths):
@@ -137,6 +170,15 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
             num_bytes=shards.num_bytes,
             filename_template=template,
         )
+
+    def write(self, stream: Stream, title: str, directory: Path) -> Shards:
+        """Writes a stream to shards in `directory`, with a progress bar."""
+        title = f"{self.name}/{self.builder_config.name} {title}"
+        specs = self.info.features.get_tensor_info()
+        writer = ShardWriter(directory)
+        for example in progress.track(stream.examples, title, stream.fraction):
+            writer.write(serialize(example, specs))
+        return writer.close()
 
 
 def _features(schema: Schema) -> tfds.features.FeaturesDict:

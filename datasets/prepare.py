@@ -7,21 +7,26 @@ next run empties it, and of two runs at once the second waits and finds the data
 """
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import importlib
 import importlib.util
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 from absl import logging
 
+from datasets import parts
 from datasets.builder import MultiObjectBuilder
 from datasets.errors import DatasetError
 from datasets.streams import Source
+
+_POLL_SECONDS = 1.0
 
 
 def prepare(
@@ -31,6 +36,8 @@ def prepare(
     raw_dir: str | os.PathLike[str] | None = None,
     max_records: int | None = None,
     seed: int = 0,
+    num_processes: int = 1,
+    process_index: int = 0,
 ) -> Path:
     """Makes sure that `tfds.builder(name, data_dir=data_dir)` can be read.
 
@@ -43,6 +50,9 @@ def prepare(
       raw_dir: the directory of the published files; None downloads them to `data_dir/downloads`.
       max_records: the first so many records only; None is all of them.
       seed: of the scenes, for procedural configs.
+      num_processes, process_index: how many processes call this at once with the same `data_dir`,
+        on one machine or on several, and which of them this one is; each draws its part of a
+        procedural config. A published file is prepared by one of them while the others wait.
 
     Returns:
       The directory of the prepared data.
@@ -52,6 +62,10 @@ def prepare(
     """
     if max_records is not None and max_records < 1:
         raise DatasetError(f"max_records={max_records}: expected at least 1, or none for all")
+    if not 0 <= process_index < num_processes:
+        raise DatasetError(
+            f"process_index={process_index}: expected 0 to num_processes - 1 = {num_processes - 1}"
+        )
     builder_class, config = _find(name)
     data_dir = Path(data_dir).expanduser().absolute()
     source = Source(Path(raw_dir).expanduser() if raw_dir else None, max_records, seed)
@@ -60,12 +74,38 @@ def prepare(
     try:
         if not staging.exists() and _serves(builder_class, config, data_dir, source):
             return _path(builder_class, config, data_dir)
+        parts_root = parent / f".parts.{config}"
+        if num_processes > 1 and builder_class.builder_configs[config].draw is not None:
+            builder = builder_class(config=config, data_dir=staging, source=source)
+            directories = parts.directories(parts_root, builder, num_processes)
+            _draw_part(builder, process_index, directories)
+            source = dataclasses.replace(source, parts=directories)
+            _wait_for(directories, lambda: _serves(builder_class, config, data_dir, source))
         with _exclusive(staging):
             if not _serves(builder_class, config, data_dir, source):
                 _build(builder_class, config, data_dir, staging, source)
+            if parts_root.exists():
+                shutil.rmtree(parts_root)
     except OSError as error:
         raise _disk_error(error, data_dir) from error
     return _path(builder_class, config, data_dir)
+
+
+def _draw_part(builder: MultiObjectBuilder, part: int, directories: Sequence[Path]) -> None:
+    target = directories[part]
+    with _exclusive(target.with_name(f".drawing.{part}")) as scratch:
+        if not parts.is_complete(target):
+            parts.draw(builder, part, len(directories), scratch, target)
+
+
+def _wait_for(directories: Sequence[Path], served: Callable[[], bool]) -> None:
+    """Returns when all parts are drawn, or another process has already put them together."""
+    while not all(map(parts.is_complete, directories)) and not served():
+        missing = [path.name for path in directories if not parts.is_complete(path)]
+        logging.log_every_n_seconds(
+            logging.INFO, "waiting for parts %s of %d", 30, ", ".join(missing), len(directories)
+        )
+        time.sleep(_POLL_SECONDS)
 
 
 def _find(name: str) -> tuple[type[MultiObjectBuilder], str]:
@@ -138,7 +178,7 @@ def _build(
 
 
 @contextlib.contextmanager
-def _exclusive(staging: Path) -> Iterator[None]:
+def _exclusive(staging: Path) -> Iterator[Path]:
     """Holds an empty directory `staging` that no other process uses; removes it afterwards."""
     while True:
         staging.mkdir(parents=True, exist_ok=True)
@@ -149,7 +189,7 @@ def _exclusive(staging: Path) -> Iterator[None]:
                 continue  # its holder finished and removed it while we waited
             _empty(staging)
             try:
-                yield
+                yield staging
             finally:
                 _empty(staging)
                 staging.rmdir()

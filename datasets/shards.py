@@ -1,6 +1,7 @@
 """Writes examples to ArrayRecord shards as TFDS reads them, in the order they come."""
 
 import contextlib
+import dataclasses
 import errno
 import os
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,22 @@ def serialize(example: Mapping[str, np.ndarray], specs: Mapping[str, Any]) -> by
     return proto.SerializeToString()
 
 
+@dataclasses.dataclass
+class Shards:
+    """ArrayRecord files, in order: where they are and what they hold."""
+
+    paths: list[Path] = dataclasses.field(default_factory=list)
+    lengths: list[int] = dataclasses.field(default_factory=list)
+    num_bytes: int = 0  # serialised
+
+    def __add__(self, other: "Shards") -> "Shards":
+        return Shards(
+            self.paths + other.paths,
+            self.lengths + other.lengths,
+            self.num_bytes + other.num_bytes,
+        )
+
+
 class ShardWriter:
     """Writes serialised examples to numbered ArrayRecord files, a new one when one is full."""
 
@@ -39,28 +56,29 @@ class ShardWriter:
         self._directory = directory
         self._writer: ArrayRecordWriter | None = None
         self._room = 0
-        self.paths: list[Path] = []
-        self.lengths: list[int] = []
-        self.num_bytes = 0
+        self._shards = Shards()
 
     def write(self, data: bytes) -> None:
+        shards = self._shards
         if self._writer is None or self._room < len(data):
             self.close()
-            self.paths.append(self._directory / f"shard-{len(self.paths)}")
-            self.lengths.append(0)
-            self._writer = ArrayRecordWriter(str(self.paths[-1]), _OPTIONS)
+            shards.paths.append(self._directory / f"shard-{len(shards.paths):05d}")
+            shards.lengths.append(0)
+            self._writer = ArrayRecordWriter(str(shards.paths[-1]), _OPTIONS)
             self._room = SHARD_BYTES
         with _disk_errors():
             self._writer.write(data)
         self._room -= len(data)
-        self.num_bytes += len(data)
-        self.lengths[-1] += 1
+        shards.num_bytes += len(data)
+        shards.lengths[-1] += 1
 
-    def close(self) -> None:
+    def close(self) -> Shards:
+        """What has been written."""
         if self._writer is not None:
             with _disk_errors():
                 self._writer.close()
             self._writer = None
+        return self._shards
 
 
 @contextlib.contextmanager

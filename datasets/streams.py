@@ -30,11 +30,13 @@ class Source:
       raw_dir: where the published files lie; None downloads them.
       max_records: prepare the first so many records; None is all of them.
       seed: which endless set of scenes procedural variants draw from.
+      parts: directories of scenes that processes have drawn each its part of; see `parts`.
     """
 
     raw_dir: Path | None = None
     max_records: int | None = None
     seed: int = 0
+    parts: tuple[Path, ...] = ()
 
 
 @dataclasses.dataclass
@@ -52,20 +54,26 @@ class Stream:
     origin: dict[str, Any]
 
 
-def drawn(draw: Draw, count: int, seed: int, batch: int) -> Stream:
-    """Scenes 0 to `count` - 1 of `seed`, in index order, drawn `batch` at once."""
+def drawn(draw: Draw, scenes: range, seed: int, batch: int) -> Stream:
+    """Scenes of `seed` in index order, drawn `batch` at once."""
     done = 0
 
     def examples() -> Iterator[Arrays]:
         nonlocal done
-        for start in range(0, count, batch):
-            scenes = draw(seed, np.arange(start, min(start + batch, count)))
-            for i in range(len(scenes["image"])):
-                yield {name: values[i] for name, values in scenes.items()}
+        for start in range(scenes.start, scenes.stop, batch):
+            for example in draw_examples(draw, seed, range(start, min(start + batch, scenes.stop))):
+                yield example
                 done += 1
 
-    origin = {"name": "drawn", "seed": seed, "asked": count}
-    return Stream(map(_as_rgb, examples()), lambda: done / count, origin)
+    origin = {"name": "drawn", "seed": seed, "asked": scenes.stop}
+    return Stream(examples(), lambda: done / len(scenes), origin)
+
+
+def draw_examples(draw: Draw, seed: int, scenes: range) -> Iterator[Arrays]:
+    """The examples of a few scenes, drawn at once."""
+    arrays = draw(seed, np.arange(scenes.start, scenes.stop))
+    for i in range(len(scenes)):
+        yield _as_rgb({name: values[i] for name, values in arrays.items()})
 
 
 def published(path: Path, schema: Schema, max_records: int | None) -> Stream:

@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import example_serializer
 
 from datasets import builder, multi_object, shards
+from datasets import prepare as prepare_module
 from datasets.errors import DatasetError
 from datasets.prepare import prepare
 from datasets.scenes import tetrominoes as scenes
@@ -196,6 +197,43 @@ def test_disk_full(tmp_path, monkeypatch):
     with pytest.raises(DatasetError, match="the disk is full"):
         prepare("tetrominoes/procedural", tmp_path, max_records=2)
     assert_nothing_prepared(tmp_path)
+
+
+def test_drawn_in_parts(tmp_path, monkeypatch):
+    """Three processes, five shards each; one dies and comes again; the records are the same."""
+    monkeypatch.setattr(shards, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(prepare_module, "_POLL_SECONDS", 0.05)
+    context = multiprocessing.get_context("fork")
+
+    def start(index):
+        kwargs = {"max_records": 50, "num_processes": 3, "process_index": index}
+        process = context.Process(
+            target=prepare, args=("tetrominoes/procedural", tmp_path), kwargs=kwargs
+        )
+        process.start()
+        return process
+
+    waiting = start(1)
+    finished_part = tmp_path / "tetrominoes/.parts.procedural"
+    while not list(finished_part.rglob("shards.json")):
+        assert waiting.is_alive()
+        time.sleep(0.02)
+    os.kill(waiting.pid, signal.SIGKILL)
+    processes = [start(index) for index in (0, 1, 2)]
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert not leftovers(tmp_path)
+    source = tfds.builder("tetrominoes/procedural", data_dir=tmp_path).as_data_source("train")
+    assert len(source) == 50
+    for got, expected in zip(source, records(50), strict=True):
+        np.testing.assert_array_equal(got["image"], expected["image"])
+        np.testing.assert_array_equal(got["shape"], expected["shape"])
+
+
+def test_process_index_is_checked(tmp_path):
+    with pytest.raises(DatasetError, match="process_index=2: expected 0 to num_processes - 1 = 1"):
+        prepare("tetrominoes/procedural", tmp_path, num_processes=2, process_index=2)
 
 
 def _prepare_slowly(data_dir, started, count):
