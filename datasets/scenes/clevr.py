@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from datasets.errors import DatasetError
-from datasets.scenes import clevr_materials, film, layout, random, studio
+from datasets.scenes import clevr_materials, film, layout, studio
 from datasets.scenes.film import Window
 
 SHAPES = ("cube", "sphere", "cylinder")
@@ -38,8 +38,6 @@ VOCABULARIES = {
 }
 CROP = Window(29, 64, 221, 256)  # rows and columns that object discovery keeps, at 128x128
 NUM_ENTITIES = 1 + studio.MAX_OBJECTS
-
-_SCENES_PER_CALL = 8  # one program for all batch sizes: a picture does not depend on its batch
 
 
 # ---------------------------------------------------------------- pictures
@@ -90,17 +88,11 @@ def render_batch(
         raise DatasetError(f"size={height}x{width}: a picture needs at least one pixel")
     window = window or Window()
     seeds = np.zeros(len(scenes), int) if seeds is None else np.asarray(seeds)
-    packed = [(pack(scene), _shift(seed)) for scene, seed in zip(scenes, seeds, strict=True)]
-    images = np.empty((len(packed), height, width, 3), np.uint8)
-    labels = np.empty((len(packed), height, width), np.uint8)
-    for start in range(0, len(packed), _SCENES_PER_CALL):
-        part = packed[start : start + _SCENES_PER_CALL]
-        full = part + part[-1:] * (_SCENES_PER_CALL - len(part))
-        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *full)
-        done = _draw_scenes(np.int32(len(part)), *stacked, height, width, window)
-        images[start : start + len(part)] = np.asarray(done[0])[: len(part)]
-        labels[start : start + len(part)] = np.asarray(done[1])[: len(part)]
-    return images, labels
+    packed = [
+        (pack(scene), film.noise_start(seed)) for scene, seed in zip(scenes, seeds, strict=True)
+    ]
+    draw_scenes = functools.partial(_draw_scenes, height=height, width=width, window=window)
+    return film.draw_all(draw_scenes, packed, height, width)
 
 
 def pack(scene: Mapping[str, Any]) -> studio.Scene:
@@ -143,47 +135,19 @@ def _value(vocabulary: Mapping[str, Any], field: str, value: str) -> Any:
     return vocabulary[_known(vocabulary, field, value)]
 
 
-def _shift(seed: int) -> np.ndarray:
-    """Where in the endless dither pattern a picture starts, float32 [2]."""
-    return np.floor(random.uniform(int(seed), np.arange(2)) * 4096).astype(np.float32)
-
-
-@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+@functools.partial(jax.jit, static_argnames=("height", "width", "window"))
 def _draw_scenes(
-    count: Any, scenes: studio.Scene, shifts: Any, height: int, width: int, window: Window
-) -> tuple[jax.Array, jax.Array]:
-    """The first `count` of _SCENES_PER_CALL scenes."""
-    # Side by side, a scene pays for its neighbours' branches; a CPU gains nothing from that.
-    together = 1 if jax.default_backend() == "cpu" else _SCENES_PER_CALL
-
-    def draw_group(arguments: tuple[studio.Scene, Any]) -> tuple[jax.Array, jax.Array]:
-        if together > 1:
-            return jax.vmap(lambda s, shift: _draw_scene(s, shift, height, width, window))(
-                *arguments
-            )
-        scene, shift = jax.tree.map(lambda a: a[0], arguments)
-        done = _draw_scene(scene, shift, height, width, window)
-        return jax.tree.map(lambda a: a[None], done)
-
-    def step(group: Any, pictures: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        start = group * together
-        take = functools.partial(
-            jax.lax.dynamic_slice_in_dim, start_index=start, slice_size=together
-        )
-        done = draw_group(jax.tree.map(take, (scenes, shifts)))
-        put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
-        return jax.tree.map(put, pictures, done)
-
-    labels = jnp.zeros((_SCENES_PER_CALL, height, width), jnp.uint8)
-    images = jnp.zeros((*labels.shape, 3), jnp.uint8)
-    return jax.lax.fori_loop(0, -(-count // together), step, (images, labels))
+    count: Any, scenes: studio.Scene, starts: Any, height: int, width: int, window: Window
+) -> film.Drawn:
+    draw_one = functools.partial(_draw_scene, height=height, width=width, window=window)
+    return film.draw_group(draw_one, count, (scenes, starts), height, width)
 
 
 def _draw_scene(
-    scene: studio.Scene, shift: Any, height: int, width: int, window: Window
-) -> tuple[jax.Array, jax.Array]:
+    scene: studio.Scene, start: Any, height: int, width: int, window: Window
+) -> film.Drawn:
     samples = film.sample_positions(height, width, window)
-    column, row = samples.grid_column + shift[0], samples.grid_row + shift[1]
+    column, row = samples.grid_column + start[0], samples.grid_row + start[1]
     origin, direction = studio.camera_rays(scene, samples.column, samples.row)
     distance, index = clevr_materials.trace(scene, origin, direction)
     point, view = origin + direction * distance, -direction

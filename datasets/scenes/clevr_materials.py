@@ -89,6 +89,11 @@ def _strata(column: Any, row: Any, dimension: Any) -> tuple[Any, Any]:
     return (jnp.mod(column, 2.0) + u) * 0.5, (jnp.mod(row, 2.0) + v) * 0.5
 
 
+def ambient(point: Vec, below: Any) -> Any:
+    """Radiance that has bounced in the studio; `below` is the share of a floor in the view."""
+    return _on_sweep(STUDIO_DIFFUSE, point) * (1 - below) + FLOOR_RADIANCE * below
+
+
 # ---------------------------------------------------------------- floor
 def glow_of(scene: Scene) -> Glow:
     """Light that objects send back to the floor; whether a light reaches one is tested once."""
@@ -145,8 +150,8 @@ def floor_radiance(scene: Scene, glow: Glow, point: Vec, view: Vec, column: Any,
     dark = Vec.full(point.x.shape)
     diffuse, glossy = jax.lax.fori_loop(0, NUM_LIGHTS, add, (dark, dark))
     bounced, hidden = _bounced_by_objects(scene, glow, point, normal)
-    ambient = _on_sweep(STUDIO_DIFFUSE, point) * (1 - jnp.minimum(hidden, 1.0))
-    diffuse = (diffuse + bounced) * (1 / math.pi) + _grey(ambient)
+    around = ambient(point, 0.0) * (1 - jnp.minimum(hidden, 1.0))
+    diffuse = (diffuse + bounced) * (1 / math.pi) + _grey(around)
     albedo = FLOOR_ALBEDO * (1 - gloss)
     return diffuse * albedo + glossy + _grey(gloss * _on_sweep(STUDIO_GLOSSY, point))
 
@@ -207,10 +212,9 @@ def _arriving(
 
     dark = Vec.full(point.x.shape)
     diffuse, glossy = jax.lax.fori_loop(0, NUM_LIGHTS, add, (dark, dark))
-    below = jnp.where(floor, 0.0, 0.5 - 0.5 * normal.z)
-    ambient = _on_sweep(STUDIO_DIFFUSE, point) * (1 - below) + FLOOR_RADIANCE * below
+    around = ambient(point, jnp.where(floor, 0.0, 0.5 - 0.5 * normal.z))
     albedo = where(floor, Vec.full(t.shape, FLOOR_ALBEDO), skin.color)
-    matt = (diffuse * (1 / math.pi) + _grey(ambient)) * albedo
+    matt = (diffuse * (1 / math.pi) + _grey(around)) * albedo
     metal = (glossy + Vec.full(t.shape, METAL_SURROUNDINGS)) * skin.color
     seen = where(skin.metal & ~floor, metal, matt)
     return where(missed, dark, seen), t

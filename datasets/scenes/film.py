@@ -15,12 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from datasets.scenes import random
 from datasets.scenes.ray_casting import Vec
 
 SAMPLES = 2  # per pixel and axis
 MARGIN = 2  # samples drawn beyond each border for the filter
 FILTER_WIDTH = 3.0  # pixels
 CHUNK = 2048  # samples of objects shaded at a time
+SCENES_PER_CALL = 8  # one program for all batch sizes: a picture does not depend on its batch
 
 
 class Window(NamedTuple):
@@ -114,3 +116,62 @@ def shade_where(mask: Any, canvas: Vec, shade: Callable[[Any], Vec]) -> Vec:
 
 def _put(ids: Any, old: Any, new: Any) -> Any:
     return old.at[ids].set(new, mode="drop")
+
+
+Drawn = tuple[jax.Array, jax.Array]  # image uint8 [H, W, 3], labels uint8 [H, W]
+
+
+def draw_group(
+    draw_one: Callable[..., Drawn], count: Any, arguments: Any, height: int, width: int
+) -> Drawn:
+    """Draws the first `count` of SCENES_PER_CALL scenes, inside a jitted function.
+
+    Args:
+      draw_one: from one scene's arguments to its picture and labels.
+      count: how many of the scenes are wanted.
+      arguments: a tuple of pytrees whose leaves have a leading axis of SCENES_PER_CALL.
+      height: of a picture.
+      width: of a picture.
+    """
+    # Side by side, a scene pays for its neighbours' branches; a CPU gains nothing from that.
+    together = 1 if jax.default_backend() == "cpu" else SCENES_PER_CALL
+
+    def several(part: Any) -> Drawn:
+        if together > 1:
+            return jax.vmap(draw_one)(*part)
+        return jax.tree.map(lambda a: a[None], draw_one(*jax.tree.map(lambda a: a[0], part)))
+
+    def step(group: Any, pictures: Drawn) -> Drawn:
+        start = group * together
+        take = functools.partial(
+            jax.lax.dynamic_slice_in_dim, start_index=start, slice_size=together
+        )
+        put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
+        return jax.tree.map(put, pictures, several(jax.tree.map(take, arguments)))
+
+    labels = jnp.zeros((SCENES_PER_CALL, height, width), jnp.uint8)
+    images = jnp.zeros((*labels.shape, 3), jnp.uint8)
+    return jax.lax.fori_loop(0, -(-count // together), step, (images, labels))
+
+
+def draw_all(draw: Callable[..., Drawn], scenes: list[Any], height: int, width: int) -> Any:
+    """Draws any number of packed scenes with `draw(count, *stacked arguments)`.
+
+    Returns:
+      images uint8 [N, height, width, 3] and labels uint8 [N, height, width].
+    """
+    images = np.empty((len(scenes), height, width, 3), np.uint8)
+    labels = np.empty((len(scenes), height, width), np.uint8)
+    for start in range(0, len(scenes), SCENES_PER_CALL):
+        part = scenes[start : start + SCENES_PER_CALL]
+        full = part + part[-1:] * (SCENES_PER_CALL - len(part))
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *full)
+        done = draw(np.int32(len(part)), *stacked)
+        images[start : start + len(part)] = np.asarray(done[0])[: len(part)]
+        labels[start : start + len(part)] = np.asarray(done[1])[: len(part)]
+    return images, labels
+
+
+def noise_start(seed: int) -> np.ndarray:
+    """Where in the endless dither pattern a picture starts: (columns, rows), float32 [2]."""
+    return np.floor(random.uniform(int(seed), np.arange(2)) * 4096).astype(np.float32)

@@ -84,18 +84,20 @@ def where(condition: Any, yes: Vec, no: Vec) -> Vec:
 
 
 class Solid(NamedTuple):
-    """A convex solid in its unit frame.
+    """A solid in its unit frame.
 
     Attributes:
       enter: (origin, direction) -> distance to the entry point, FAR where the ray misses.
       blocks: (origin, direction, limit) -> whether the ray is stopped before `limit`; it may use a
         simpler hull than `enter`.
       normal: point on the surface -> unit normal.
+      convex: no ray that leaves it meets it again.
     """
 
     enter: Callable[[Vec, Vec], Any]
     blocks: Callable[[Vec, Vec, Any], Any]
     normal: Callable[[Vec], Vec]
+    convex: bool = True
 
 
 def _reciprocal(x: Any) -> Any:

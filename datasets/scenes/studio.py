@@ -171,7 +171,7 @@ def trace_objects(
 ) -> tuple[Any, Any]:
     """Distance to the nearest object and its index (FAR and -1 where there is none).
 
-    `skip` is the object a ray starts from: convex, so that its own rays never meet it again.
+    `skip` is an object that rays pass through: the convex one they start from.
     """
 
     def nearer(k: Any, best: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -188,12 +188,13 @@ def trace_objects(
 def blocked(
     scene: Scene, solids: tuple[Solid, ...], origin: Vec, direction: Vec, limit: Any, skip: Any
 ) -> Any:
-    """Whether an object other than `skip` stands between the origin and `limit`."""
+    """Whether an object stands between the origin and `limit`; `skip` is where rays start."""
+    convex = jnp.array([solid.convex for solid in solids])
 
     def either(k: Any, found: Any) -> Any:
         ray = to_unit_frame(scene, k, origin, direction)
         hit = jax.lax.switch(scene.kind[k], [s.blocks for s in solids], *ray, limit)
-        return found | (hit & (skip != k))
+        return found | (hit & ((skip != k) | ~convex[scene.kind[k]]))
 
     return jax.lax.fori_loop(0, scene.count, either, jnp.zeros(direction.x.shape, bool))
 
