@@ -12,7 +12,8 @@ from akorn_jax.models import set_prediction, slot_attention
 
 SIZES = {"image_size": 8, "channels": 4, "slot_size": 4, "hidden_size": 4, "num_slots": 3}
 KEY = jax.random.key(0)
-QUICK = {"xla_backend_optimization_level": 0}  # compiling costs more than computing here
+# Compiling costs more than computing here.
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 
 def filled(module):

@@ -97,7 +97,7 @@ def test_matching_has_the_least_cost(slots, objects):
     pairs = np.asarray(losses.least_cost_pairs(jnp.asarray(cost)))
     assert pairs.shape == (7, min(slots, objects))
     for c, chosen in zip(cost, pairs, strict=True):
-        np.testing.assert_allclose(chosen.sum(), c[linear_sum_assignment(c)].sum(), rtol=1e-6)
+        np.testing.assert_allclose(chosen.sum(), c[linear_sum_assignment(c)].sum(), rtol=1e-5)
 
 
 def test_gradient_goes_to_the_matched_alone():
@@ -122,12 +122,12 @@ def test_loss_does_not_depend_on_the_order_of_objects_or_slots(attributes):
     batch = {"image": np.zeros((4, 2, 2, 3), np.uint8), **attributes}
     loss, metrics = Task().loss(Fixed(logits), batch, KEY)
     mean, _ = Task(reduction="mean").loss(Fixed(logits), batch, KEY)
-    np.testing.assert_allclose(loss, 5 * mean, rtol=1e-6)
-    np.testing.assert_allclose(metrics["huber"], mean, rtol=1e-6)
+    np.testing.assert_allclose(loss, 5 * mean, rtol=1e-5)
+    np.testing.assert_allclose(metrics["huber"], mean, rtol=1e-5)
     order = np.array([0, 4, 2, 1, 5, 3])
     shuffled = {name: values[:, order] for name, values in attributes.items()}
     again, _ = Task().loss(Fixed(logits[:, ::-1]), {**batch, **shuffled}, KEY)
-    np.testing.assert_allclose(again, loss, rtol=1e-6)
+    np.testing.assert_allclose(again, loss, rtol=1e-5)
     perfect = np.asarray(properties.encode(attributes))[:, ::-1]
     assert Task().loss(Fixed(perfect), batch, KEY)[0] == 0
 
