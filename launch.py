@@ -18,6 +18,7 @@ from etils import epath
 from akorn_jax import config as configs
 from akorn_jax import evaluate, progress, train
 from akorn_jax.errors import UserError
+from configs import base
 from datasets.errors import DatasetError
 from datasets.prepare import prepare
 
@@ -29,19 +30,21 @@ def main(arguments: list[str]) -> int:
     options, config = parse(arguments)
     jax.config.update("jax_compilation_cache_dir", os.path.expanduser(options.cache_dir))
     workdir = epath.Path(options.workdir).expanduser()
+    others = [base.protocol_of(name) for name in config.eval.datasets.split(",") if name]
     if options.mode in (None, "train"):
         configs.check_same(config, workdir)
-        configs.save(config, workdir)
     if options.mode != "prepare":
+        configs.make_directory(workdir)
         progress.setup_logging(workdir)
-    prepare_data(config)
+    for protocol in (config.data, *others):
+        prepare_data(protocol, config)
     if options.mode in (None, "train"):
         outcome = train.train(config, workdir)
         if outcome is train.Outcome.TIME_LIMIT:
             logging.info("config.max_hours=%s is over; run again to go on.", config.max_hours)
             return 124
     if options.mode in (None, "evaluate"):
-        evaluate.evaluate(config, workdir)
+        evaluate.evaluate(config, workdir, others)
     return 0
 
 
@@ -74,15 +77,14 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, configs.ConfigDict]
     return options, configs.override(config, overrides)
 
 
-def prepare_data(config: configs.ConfigDict) -> None:
-    """Makes sure that the dataset can be read."""
-    data = config.data
+def prepare_data(protocol: configs.ConfigDict, config: configs.ConfigDict) -> None:
+    """Makes sure that the dataset of a protocol can be read."""
     prepare(
-        data.name,
+        protocol.name,
         config.data_dir,
-        raw_dir=data.raw_dir,
-        max_records=data.max_records,
-        seed=data.seed,
+        raw_dir=protocol.raw_dir or config.data.raw_dir,
+        max_records=protocol.max_records,
+        seed=protocol.seed,
     )
 
 

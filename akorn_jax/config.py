@@ -90,14 +90,28 @@ def _check_field(config: ConfigDict, name: str) -> None:
         where = where[part]
 
 
+def make_directory(workdir: epath.Path) -> None:
+    """Makes a run's directory.
+
+    Raises:
+        UserError: if it cannot be made.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--workdir={workdir}: cannot be made ({error.strerror}); choose another directory."
+        ) from error
+
+
 def save(config: ConfigDict, workdir: epath.Path) -> None:
     """Writes `config.json`, whole or not at all.
 
     Raises:
         UserError: if the directory cannot be written.
     """
+    make_directory(workdir)
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
         partial = workdir / f".{FILE}"
         partial.write_text(json.dumps(to_dict(config), indent=2, sort_keys=True) + "\n")
         partial.rename(workdir / FILE)

@@ -1,10 +1,13 @@
 """Scores a trained model on held-out scenes, beside what needs no training."""
 
+import io
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
+import rich.box
 import rich.console
 import rich.table
 from absl import logging
@@ -26,11 +29,19 @@ NUM_PICTURES = 16
 Scores = dict[str, np.ndarray]
 
 
-def evaluate(config: ConfigDict, workdir: epath.Path) -> dict[str, Any]:
+def evaluate(
+    config: ConfigDict, workdir: epath.Path, others: Sequence[ConfigDict] = ()
+) -> dict[str, Any]:
     """Evaluates the averaged weights of a run's newest checkpoint.
 
     Writes `metrics.json` (means over images, in [0, 1]), `metrics_per_image.npz` and
-    `figures/segmentation.png`, and prints a table.
+    `figures/segmentation.png`, and prints a table; for each other dataset the same, with the
+    dataset in the files' names.
+
+    Args:
+        config: of the run; `model.num_steps` may differ from what was trained with.
+        workdir: of the run.
+        others: protocols of datasets that the model was not trained on.
 
     Returns:
         What `metrics.json` holds.
@@ -40,13 +51,29 @@ def evaluate(config: ConfigDict, workdir: epath.Path) -> dict[str, Any]:
     """
     untrained = states.build_model(config.model, config.seed)
     step, trained = restore(untrained, workdir)
-    examples = data.load(config.data, config.eval.split, config.data_dir)
-    logging.info("Evaluating step %d on %d scenes.", step, len(examples))
+    summary = evaluate_on(config.data, config, step, trained, untrained, workdir, suffix="")
+    for protocol in others:
+        suffix = "-" + protocol.name.replace("/", "-")
+        evaluate_on(protocol, config, step, trained, untrained, workdir, suffix)
+    return summary
 
-    predictions = {"trained": segment(trained, examples, config)}
+
+def evaluate_on(
+    protocol: ConfigDict,
+    config: ConfigDict,
+    step: int,
+    trained: nnx.Module,
+    untrained: nnx.Module,
+    workdir: epath.Path,
+    suffix: str,
+) -> dict[str, Any]:
+    """Scores on one dataset; `suffix` ends the names of the files."""
+    examples = data.load(protocol, config.eval.split, config.data_dir)
+    logging.info("Evaluating step %d on %d scenes of %s.", step, len(examples), protocol.name)
+    predictions = {"trained": segment(trained, examples, protocol, config)}
     if config.eval.baselines:
-        predictions["untrained"] = segment(untrained, examples, config)
-        predictions |= controls(examples, config)
+        predictions["untrained"] = segment(untrained, examples, protocol, config)
+        predictions |= controls(examples, protocol, config)
     ids = {"background_ids": examples.background_ids, "ignore_ids": examples.ignore_ids}
     scores = {
         name: segmentation_scores(examples.labels, labels, **ids)
@@ -54,16 +81,17 @@ def evaluate(config: ConfigDict, workdir: epath.Path) -> dict[str, Any]:
     }
     summary = {
         "step": step,
-        "dataset": config.data.name,
+        "dataset": protocol.name,
         "split": config.eval.split,
         "num_images": len(examples),
         "num_without_objects": int(np.sum(~has_object(examples.labels, **ids))),
+        "up_tiling": config.eval.up_tiling,
         **summarize(scores["trained"]),
         "baselines": {name: summarize(s) for name, s in scores.items() if name != "trained"},
         "by_color": by_color(scores, examples),
     }
-    write(workdir, summary, scores["trained"], examples, predictions["trained"])
-    report(summary, workdir)
+    write(workdir, summary, scores["trained"], examples, predictions["trained"], suffix)
+    report(summary, workdir / "figures" / f"segmentation{suffix}.png")
     return summary
 
 
@@ -81,14 +109,16 @@ def restore(model: nnx.Module, workdir: epath.Path) -> tuple[int, nnx.Module]:
     return restored.step, nnx.merge(graphdef, *restored.state["ema"])
 
 
-def segment(model: nnx.Module, examples: Examples, config: ConfigDict) -> np.ndarray:
-    """The model's label maps `[N, H, W]`, by the protocol of the config."""
+def segment(
+    model: nnx.Module, examples: Examples, protocol: ConfigDict, config: ConfigDict
+) -> np.ndarray:
+    """The model's label maps `[N, H, W]`."""
     with progress.bar(len(examples)) as bar:
         return segmentation.label_maps(
             model,
             examples.images,
             key=jax.random.key(config.eval.seed),
-            num_clusters=config.data.num_clusters,
+            num_clusters=protocol.num_clusters,
             batch_size=config.eval.batch_size,
             factor=config.eval.up_tiling,
             dims=config.eval.pca,
@@ -97,9 +127,9 @@ def segment(model: nnx.Module, examples: Examples, config: ConfigDict) -> np.nda
         )
 
 
-def controls(examples: Examples, config: ConfigDict) -> dict[str, np.ndarray]:
+def controls(examples: Examples, protocol: ConfigDict, config: ConfigDict) -> dict[str, np.ndarray]:
     """Label maps `[N, H, W]` of what needs no model: what a score says is what it adds to these."""
-    images, clusters = examples.images, config.data.num_clusters
+    images, clusters = examples.images, protocol.num_clusters
     workers = {"num_workers": config.eval.num_workers or None}
     maps = {"position": baselines.position(images, clusters)}
     if "patch_size" in config.model:
@@ -154,8 +184,9 @@ def write(
     scores: Scores,
     examples: Examples,
     pred: np.ndarray,
+    suffix: str,
 ) -> None:
-    """Writes the files of an evaluation.
+    """Writes the files of an evaluation, each whole or not at all.
 
     Raises:
         UserError: if the directory cannot be written.
@@ -166,29 +197,38 @@ def write(
         for f, m in zip(scores["fg_ari"][shown], scores["mbo"][shown], strict=True)
     ]
     true = examples.labels[shown]
+    matched = match_labels(true, pred[shown], ignore_ids=examples.ignore_ids)
+    picture, per_image = io.BytesIO(), io.BytesIO()
+    plots.segmentation(picture, examples.images[shown], true, matched, captions)
+    np.savez(per_image, record=examples.records, **scores)
+    files = {
+        workdir / "figures" / f"segmentation{suffix}.png": picture.getvalue(),
+        workdir / f"metrics_per_image{suffix}.npz": per_image.getvalue(),
+        workdir / f"metrics{suffix}.json": (json.dumps(summary, indent=2) + "\n").encode(),
+    }
     try:
-        (workdir / "figures").mkdir(parents=True, exist_ok=True)
-        with (workdir / "figures" / "segmentation.png").open("wb") as file:
-            matched = match_labels(true, pred[shown], ignore_ids=examples.ignore_ids)
-            plots.segmentation(file, examples.images[shown], true, matched, captions)
-        with (workdir / "metrics_per_image.npz").open("wb") as file:
-            np.savez(file, record=examples.records, **scores)
-        (workdir / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
+        for path, content in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.parent / f".{path.name}"
+            partial.write_bytes(content)
+            partial.rename(path)
     except OSError as error:
         raise UserError(f"--workdir={workdir}: cannot be written ({error.strerror}).") from error
 
 
-def report(summary: dict[str, Any], workdir: epath.Path) -> None:
+def report(summary: dict[str, Any], picture: epath.Path) -> None:
     """Prints the scores beside those of the baselines."""
+    groups = summary["by_color"]
     table = rich.table.Table(
         title=f"{summary['dataset']}, {summary['num_images']} {summary['split']} scenes, "
         f"step {summary['step']}",
-        caption="mean ± standard error over scenes",
+        caption="Mean ± standard error over scenes."
+        + (" FG-ARI also where all colors differ and where one repeats." if groups else ""),
+        box=rich.box.SIMPLE,
     )
-    groups = summary["by_color"]
     table.add_column("")
-    for column in ("FG-ARI", "mBO", *(f"FG-ARI, colors {name}" for name in groups)):
-        table.add_column(column, justify="right")
+    for column in ("FG-ARI", "mBO", *(f"{name}" for name in groups)):
+        table.add_column(column, justify="right", no_wrap=True)
     for method, scores in {"this model": summary, **summary["baselines"]}.items():
         name = "trained" if method == "this model" else method
         cells = [_cell(scores, "fg_ari"), _cell(scores, "mbo")]
@@ -198,7 +238,7 @@ def report(summary: dict[str, Any], workdir: epath.Path) -> None:
     console.print(table)
     if summary["num_without_objects"]:
         console.print(f"{summary['num_without_objects']} scenes without objects count FG-ARI 1.")
-    console.print(f"Pictures: {workdir / 'figures' / 'segmentation.png'}", soft_wrap=True)
+    console.print(f"Pictures: {picture}", soft_wrap=True)
 
 
 def _cell(scores: dict[str, float], name: str) -> str:

@@ -15,6 +15,7 @@ from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
 
+from akorn_jax import config as configs
 from akorn_jax import data, feed, optimizer, progress, sharding, writers
 from akorn_jax import state as states
 from akorn_jax.checkpoint import Checkpoints
@@ -72,6 +73,7 @@ def train(config: ConfigDict, workdir: epath.Path) -> Outcome:
         state, first = restored.state, restored.step
         logging.info("Resuming from step %d.", first)
     update = make_update(model, task, transformation, config, placement)
+    configs.save(config, workdir)  # all fits: from now on this directory belongs to the run
 
     # The loop: dispatch a call, then look at what the call before it gave
     logging.info(

@@ -74,6 +74,7 @@ def get_config() -> ConfigDict:
     # Evaluation
     config.eval = ConfigDict()
     config.eval.split = "test"  # part of the protocol
+    config.eval.datasets = ""  # others to evaluate on, e.g. "clevrtex/outd,clevrtex/camo"
     config.eval.seed = 0  # of the initial oscillators
     config.eval.batch_size = 64
     config.eval.up_tiling = 1  # tiles a side; each is a forward pass of its own
@@ -176,6 +177,21 @@ def protocol(key: str, *, procedural: bool) -> ConfigDict:
     # Records to prepare, from the first on; None is all. Slices need no more than their last.
     config.max_records = _optional(int, None if filtered or None in stops else max(stops))
     return config
+
+
+def protocol_of(dataset: str) -> ConfigDict:
+    """The first protocol of configs/data.py for a dataset, e.g. "clevrtex/outd".
+
+    Raises:
+        UserError: if there is none.
+    """
+    for key, values in PROTOCOLS.items():
+        if dataset == values["name"]:
+            return protocol(key, procedural=False)
+        if dataset == PROCEDURAL.get(values["name"]):
+            return protocol(key, procedural=True)
+    known = dict.fromkeys(values["name"] for values in PROTOCOLS.values())
+    raise UserError(f"config.eval.datasets: {dataset!r} is unknown; there are {', '.join(known)}.")
 
 
 def fields(kind: str, name: str, **chosen: Any) -> ConfigDict:

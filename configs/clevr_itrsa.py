@@ -14,9 +14,7 @@ from configs import base
 
 def get_config(variant: str = "") -> ConfigDict:
     chosen = base.choose(variant, ("procedural",))
-    config = base.contrastive_discovery(
-        "clevr_with_masks:akorn", size=128, procedural="procedural" in chosen
-    )
+    config = base.contrastive_discovery("clevr6:akorn", size=128, procedural="procedural" in chosen)
     config.num_steps = 47_000
     config.model = base.fields("models", "itrsa", channels=256, patch_size=8, image_size=128)
     return config

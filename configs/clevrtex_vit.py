@@ -17,7 +17,7 @@ from configs import base
 def get_config(variant: str = "") -> ConfigDict:
     chosen = base.choose(variant, ("procedural",))
     config = base.contrastive_discovery(
-        "clevrtex:akorn", size=128, procedural="procedural" in chosen
+        "clevrtex_full:clevrtex", size=128, procedural="procedural" in chosen
     )
     config.num_steps = 78_500
     config.model = base.fields(

@@ -110,5 +110,5 @@ def test_a_damaged_config(tmp_path):
 
 def test_an_unwritable_directory(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot be made"):
         configs.save(demo.get_config(), epath.Path(tmp_path / "file" / "run"))

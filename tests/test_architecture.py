@@ -1,0 +1,126 @@
+"""The house: who may import whom, and that every recipe builds what it names."""
+
+import ast
+import importlib
+from pathlib import Path
+from unittest import mock
+
+import jax
+import pytest
+
+from akorn_jax import config as configs
+from akorn_jax import optimizer
+from akorn_jax import state as states
+from configs import base
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted(
+    path
+    for path in (ROOT / "configs").glob("*.py")
+    if path.stem not in ("__init__", "base", "data")
+)
+
+
+def imports(path):
+    """The modules that a file imports, with `from a import b` as a and a.b."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(module, packages):
+    return any(module == p or module.startswith(f"{p}.") for p in packages)
+
+
+# folder -> modules it must not import
+FORBIDDEN = {
+    "akorn_jax": ["configs", "datasets", "tensorflow", "torch", "launch"],
+    "datasets": ["akorn_jax", "configs", "tensorflow", "torch", "jax.experimental"],
+    "configs": ["datasets", "akorn_jax.train", "akorn_jax.evaluate"],
+    "akorn_jax/layers": ["akorn_jax.models", "akorn_jax.tasks", "akorn_jax.evaluation"],
+    "akorn_jax/models": ["akorn_jax.models", "akorn_jax.tasks", "akorn_jax.evaluation"],
+    "akorn_jax/tasks": ["akorn_jax.models", "akorn_jax.train", "akorn_jax.data"],
+    "akorn_jax/evaluation": ["akorn_jax.models", "akorn_jax.tasks", "akorn_jax.train"],
+}
+
+
+@pytest.mark.parametrize("folder", FORBIDDEN)
+def test_arrows(folder):
+    files = list((ROOT / folder).rglob("*.py"))
+    assert files
+    for path in files:
+        wrong = [module for module in imports(path) if within(module, FORBIDDEN[folder])]
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+@pytest.mark.parametrize("kind", ["models", "tasks"])
+def test_every_file_exports_what_its_folder_promises(kind):
+    exported = {"models": "Model", "tasks": "Task"}[kind]
+    for path in (ROOT / "akorn_jax" / kind).glob("[!_]*.py"):
+        module = importlib.import_module(f"akorn_jax.{kind}.{path.stem}")
+        assert hasattr(module, exported), path.name
+        if kind == "tasks":
+            assert module.Task.fields
+            assert module.Task.views >= 1
+
+
+def variants(path):
+    """The recipe alone and each of its variants, as it tells `base.choose`."""
+    known = []
+
+    def choose(variant, names):
+        known.extend(names)
+        return set()
+
+    with mock.patch.object(base, "choose", choose):
+        configs.from_recipe(str(path))
+    return ["", *known]
+
+
+CASES = [(path, variant) for path in RECIPES for variant in variants(path)]
+
+
+@pytest.mark.parametrize(("path", "variant"), CASES, ids=[f"{p.stem}:{v}" for p, v in CASES])
+def test_every_recipe_builds(path, variant):
+    config = configs.from_recipe(f"{path}:{variant}")
+    docstring = ast.get_docstring(ast.parse(path.read_text()))
+    assert f"configs/{path.name}" in docstring, "the docstring gives the command"
+    assert not variant or f":{variant}" in docstring, "the docstring tells of the variant"
+    states.build("tasks", config.task)
+    transformation, _ = optimizer.make(config.optimizer, config.num_steps)
+    # Shapes alone: nothing is computed, however large the model.
+    shapes = jax.eval_shape(
+        lambda: states.create(states.build_model(config.model, 0), transformation)
+    )
+    assert jax.tree.leaves(shapes.params)
+    assert config.data.num_clusters > 0
+
+
+# Trainable parameters of the official models.
+COUNTS = {
+    "tetrominoes_akorn": 278_400,
+    "tetrominoes_akorn:conv": 613_888,
+    "tetrominoes_itrsa": 278_912,
+    "dsprites_akorn": 302_976,
+    "dsprites_akorn:conv": 1_007_104,
+    "dsprites_itrsa": 303_488,
+    "clevr_akorn": 1_167_104,
+    "clevr_akorn:conv": 4_049_920,
+    "clevr_itrsa": 1_168_128,
+    "clevrtex_akorn": 1_167_616,
+    "clevrtex_akorn:l2": 1_760_256,
+    "clevrtex_akorn:large": 6_666_240,
+    "clevrtex_itrsa:l2": 1_695_232,
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameter_counts_are_the_official_ones(name):
+    stem, _, variant = name.partition(":")
+    config = configs.from_recipe(f"{ROOT}/configs/{stem}.py:{variant}")
+    shapes = jax.eval_shape(lambda: states.split(states.build_model(config.model, 0))[1])
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == COUNTS[name]
