@@ -1,9 +1,7 @@
 """Preparing: right data, kept while they serve, and nothing half-done ever trusted."""
 
 import gzip
-import multiprocessing
-import os
-import signal
+import json
 import subprocess
 import sys
 import time
@@ -15,7 +13,6 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import example_serializer
 
 from datasets import builder, multi_object, shards
-from datasets import prepare as prepare_module
 from datasets.errors import DatasetError
 from datasets.prepare import prepare
 from datasets.scenes import tetrominoes as scenes
@@ -199,70 +196,50 @@ def test_disk_full(tmp_path, monkeypatch):
     assert_nothing_prepared(tmp_path)
 
 
-def test_drawn_in_parts(tmp_path, monkeypatch):
-    """Three processes, five shards each; one dies and comes again; the records are the same."""
-    monkeypatch.setattr(shards, "SHARD_BYTES", 20_000)
-    monkeypatch.setattr(prepare_module, "_POLL_SECONDS", 0.05)
-    context = multiprocessing.get_context("fork")
-
-    def start(index):
-        kwargs = {"max_records": 50, "num_processes": 3, "process_index": index}
-        process = context.Process(
-            target=prepare, args=("tetrominoes/procedural", tmp_path), kwargs=kwargs
-        )
-        process.start()
-        return process
-
-    waiting = start(1)
-    finished_part = tmp_path / "tetrominoes/.parts.procedural"
-    while not list(finished_part.rglob("shards.json")):
-        assert waiting.is_alive()
-        time.sleep(0.02)
-    os.kill(waiting.pid, signal.SIGKILL)
-    processes = [start(index) for index in (0, 1, 2)]
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
-    assert not leftovers(tmp_path)
-    source = tfds.builder("tetrominoes/procedural", data_dir=tmp_path).as_data_source("train")
-    assert len(source) == 50
-    for got, expected in zip(source, records(50), strict=True):
-        np.testing.assert_array_equal(got["image"], expected["image"])
-        np.testing.assert_array_equal(got["shape"], expected["shape"])
-
-
 def test_process_index_is_checked(tmp_path):
     with pytest.raises(DatasetError, match="process_index=2: expected 0 to num_processes - 1 = 1"):
         prepare("tetrominoes/procedural", tmp_path, num_processes=2, process_index=2)
 
 
-def _prepare_slowly(data_dir, started, count):
-    draw = scenes.batch
+SLOW_RUN = """
+import json, sys, time
+import tensorflow_datasets as tfds
+import datasets.tetrominoes
+from datasets import prepare, shards
 
-    def slow(seed, index):
-        started.set()
-        time.sleep(0.2)
-        return draw(seed, index)
+shards.SHARD_BYTES = 20_000
+prepare._POLL_SECONDS = 0.05
+variant = tfds.builder_cls("tetrominoes").builder_configs["procedural"]
+draw = variant.draw
 
-    variant = tfds.builder_cls("tetrominoes").builder_configs["procedural"]
-    variant.draw = slow
-    prepare("tetrominoes/procedural", data_dir, max_records=count)
+def slow(seed, index):
+    print("drawing", flush=True)
+    time.sleep(0.2)
+    return draw(seed, index)
+
+variant.draw = slow
+prepare.prepare("tetrominoes/procedural", sys.argv[1], **json.loads(sys.argv[2]))
+"""
 
 
-def _start(data_dir, count):
-    context = multiprocessing.get_context("fork")
-    started = context.Event()
-    process = context.Process(target=_prepare_slowly, args=(data_dir, started, count))
-    process.start()
-    assert started.wait(30)
+def start(data_dir, **arguments):
+    """A process of its own that prepares, 0.2 s for every 256 scenes."""
+    command = [sys.executable, "-c", SLOW_RUN, str(data_dir), json.dumps(arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def start_drawing(data_dir, **arguments):
+    """As `start`; returns when it draws."""
+    process = start(data_dir, **arguments)
+    assert process.stdout.readline() == "drawing\n"
     return process
 
 
 def test_killed_run_leaves_no_debris_after_the_next(tmp_path):
-    process = _start(tmp_path, 2000)
+    process = start_drawing(tmp_path, max_records=20_000)
     time.sleep(0.5)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join(30)
+    process.kill()
+    process.wait(30)
     assert leftovers(tmp_path)
     assert not (tmp_path / "tetrominoes/procedural").exists()
     prepare("tetrominoes/procedural", tmp_path, max_records=30)
@@ -272,11 +249,30 @@ def test_killed_run_leaves_no_debris_after_the_next(tmp_path):
 
 
 def test_two_processes_at_once(tmp_path):
-    process = _start(tmp_path, 600)
+    process = start_drawing(tmp_path, max_records=600)
     path = prepare("tetrominoes/procedural", tmp_path, max_records=600)
-    process.join(30)
-    assert process.exitcode == 0
+    assert process.wait(30) == 0
     assert not leftovers(tmp_path)
     source = tfds.builder("tetrominoes/procedural", data_dir=tmp_path).as_data_source("train")
     assert len(source) == 600
     assert path.is_dir()
+
+
+def test_drawn_in_parts(tmp_path):
+    """Three processes; one dies with its part done and comes again; the records are the same."""
+    first = start(tmp_path, max_records=50, num_processes=3, process_index=1)
+    while not list((tmp_path / "tetrominoes/.parts.procedural").rglob("shards.json")):
+        assert first.poll() is None
+        time.sleep(0.02)
+    first.kill()
+    first.wait(30)
+    processes = [
+        start(tmp_path, max_records=50, num_processes=3, process_index=index) for index in range(3)
+    ]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert not leftovers(tmp_path)
+    source = tfds.builder("tetrominoes/procedural", data_dir=tmp_path).as_data_source("train")
+    assert len(source) == 50
+    for got, expected in zip(source, records(50), strict=True):
+        np.testing.assert_array_equal(got["image"], expected["image"])
+        np.testing.assert_array_equal(got["shape"], expected["shape"])
