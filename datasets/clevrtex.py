@@ -23,7 +23,7 @@ from PIL import Image
 
 from datasets import streams
 from datasets.builder import MultiObjectBuilder, Variant
-from datasets.errors import DatasetError
+from datasets.errors import DamagedFileError, DatasetError
 from datasets.schemas import Field, Schema
 from datasets.streams import Arrays, Stream
 
@@ -145,7 +145,7 @@ def _unpack(archives: Sequence[Path], target: Path) -> None:
                         with (target / name).open("wb") as out:
                             shutil.copyfileobj(tar.extractfile(member), out)
         except (EOFError, tarfile.TarError, igzip.BadGzipFile) as error:
-            raise DatasetError(
+            raise DamagedFileError(
                 f"{archive}: truncated, damaged or no tar.gz ({error}); get it again"
             ) from error
 

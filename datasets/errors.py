@@ -6,3 +6,7 @@ class DatasetError(ValueError):
 
     `launch.py` prints the line without a traceback and exits with code 2.
     """
+
+
+class DamagedFileError(DatasetError):
+    """A file that is not as it was published; another copy may be."""

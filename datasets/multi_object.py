@@ -68,7 +68,9 @@ def decode(records: RecordFile, schema: Schema) -> Iterator[Record]:
         try:
             yield decoder(data)
         except _BadRecord as error:
-            raise records.error(f"{error} (reading it as {schema.name})") from error
+            raise DatasetError(
+                f"{records.where()}: {error} (reading it as {schema.name})"
+            ) from error
 
 
 class _BadRecord(Exception):

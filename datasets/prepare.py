@@ -23,7 +23,7 @@ from absl import logging
 
 from datasets import parts
 from datasets.builder import MultiObjectBuilder
-from datasets.errors import DatasetError
+from datasets.errors import DamagedFileError, DatasetError
 from datasets.streams import Source
 
 _POLL_SECONDS = 1.0
@@ -169,7 +169,12 @@ def _build(
         downloads = data_dir / "downloads" / builder_class.name / config
         for partial in downloads.rglob("*.tmp.*"):
             shutil.rmtree(partial)
-    builder.download_and_prepare(download_dir=downloads, file_format="array_record")
+    try:
+        builder.download_and_prepare(download_dir=downloads, file_format="array_record")
+    except DamagedFileError:
+        if builder.downloads:
+            shutil.rmtree(downloads)  # so that the next run downloads it again
+        raise
     final = _path(builder_class, config, data_dir)
     final.parent.mkdir(parents=True, exist_ok=True)
     if final.exists():

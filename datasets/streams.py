@@ -114,8 +114,9 @@ def find_or_download(
             raise DatasetError(f"{name}: there is neither {places}; {remedy}")
         return path
     try:
-        # The manager retries for minutes; without a network one question is enough.
-        requests.head(url, timeout=_NETWORK_TIMEOUT, allow_redirects=True).raise_for_status()
+        if not _is_cached(url, dl_manager):
+            # The manager retries for minutes; without a network one question is enough.
+            requests.head(url, timeout=_NETWORK_TIMEOUT, allow_redirects=True).raise_for_status()
         return Path(dl_manager.download(url))
     except (OSError, tfds.download.DownloadError) as error:  # requests' errors are OSErrors
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
@@ -124,6 +125,11 @@ def find_or_download(
             f"{name}: config.data.raw_dir is not set and the download failed"
             f" ({type(error).__name__}); {remedy}"
         ) from error
+
+
+def _is_cached(url: str, dl_manager: tfds.download.DownloadManager) -> bool:
+    """Whether an earlier run has downloaded it: TFDS keeps an INFO file beside each file."""
+    return any(url in info.read_text() for info in Path(dl_manager.download_dir).rglob("*.INFO"))
 
 
 def in_raw_dir(raw_dir: Path, url: str) -> Path | None:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import google_crc32c
 from isal import igzip, isal_zlib
 
-from datasets.errors import DatasetError
+from datasets.errors import DamagedFileError, DatasetError
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _LARGEST_RECORD = 1 << 28  # bytes; CLEVR with masks, the largest we know, has 3.3 MB
@@ -56,16 +56,20 @@ class RecordFile:
                 yield record
                 self._number += 1
 
-    def error(self, what: str) -> DatasetError:
-        return DatasetError(f"{self.path}: record {self._number}: {what}")
+    def where(self) -> str:
+        """The file and the number of the record that is read."""
+        return f"{self.path}: record {self._number}"
+
+    def _damaged(self, what: str) -> DamagedFileError:
+        return DamagedFileError(f"{self.where()}: {what}")
 
     def _open(self) -> BinaryIO:
         head = self._raw.read(512)
         self._raw.seek(0)
         if not head:
-            raise DatasetError(f"{self.path}: the file is empty, expected TFRecords")
+            raise DamagedFileError(f"{self.path}: the file is empty, expected TFRecords")
         if head.lstrip()[:1] == b"<":
-            raise DatasetError(
+            raise DamagedFileError(
                 f"{self.path}: this is an HTML or XML page, not TFRecords;"
                 " the download went wrong, fetch the file again"
             )
@@ -77,34 +81,36 @@ class RecordFile:
         try:
             return stream.read(size)
         except EOFError as error:
-            raise self.error(
+            raise self._damaged(
                 "the gzip stream does not end where the file ends: truncated or damaged"
             ) from error
         except (gzip.BadGzipFile, zlib.error, isal_zlib.error) as error:
-            raise self.error(f"the gzip stream is damaged ({error})") from error
+            raise self._damaged(f"the gzip stream is damaged ({error})") from error
         except OSError as error:
-            raise self.error(f"cannot be read ({error.strerror or error})") from error
+            raise DatasetError(f"{self.where()}: cannot be read ({error})") from error
 
     def _next(self, stream: BinaryIO) -> bytes | None:
         header = self._read(stream, 12)
         if not header:
             return None
         if len(header) < 12:
-            raise self.error(f"expected a 12-byte header, the file ends after {len(header)} bytes")
+            raise self._damaged(
+                f"expected a 12-byte header, the file ends after {len(header)} bytes"
+            )
         length, crc = struct.unpack("<QI", header)
         if masked_crc(header[:8]) != crc:
-            raise self.error("the header's checksum is wrong: damaged, or not a TFRecord file")
+            raise self._damaged("the header's checksum is wrong: damaged, or not a TFRecord file")
         if length > _LARGEST_RECORD:
-            raise self.error(f"claims {length} bytes, expected at most {_LARGEST_RECORD}")
+            raise self._damaged(f"claims {length} bytes, expected at most {_LARGEST_RECORD}")
         data = self._read(stream, length)
         trailer = self._read(stream, 4)
         if len(trailer) < 4:
-            raise self.error(
+            raise self._damaged(
                 f"expected {length + 4} bytes, the file ends after {len(data) + len(trailer)}:"
                 " it is truncated"
             )
         if masked_crc(data) != struct.unpack("<I", trailer)[0]:
-            raise self.error("the data's checksum is wrong: the file is damaged")
+            raise self._damaged("the data's checksum is wrong: the file is damaged")
         return data
 
 

@@ -1,9 +1,12 @@
 """Preparing: right data, kept while they serve, and nothing half-done ever trusted."""
 
+import functools
 import gzip
+import http.server
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -169,6 +172,46 @@ def test_no_file_and_no_network(tmp_path, monkeypatch):
     with pytest.raises(DatasetError, match=r"download failed.*get http.*:procedural"):
         prepare("tetrominoes/official", tmp_path)
     assert_nothing_prepared(tmp_path)
+
+
+@pytest.fixture
+def bucket(raw_dir, monkeypatch):
+    """The public bucket, played by a local server; `stop()` unplugs it."""
+    (raw_dir / "tetrominoes").mkdir()
+    (raw_dir / FILE).rename(raw_dir / "tetrominoes" / FILE)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=raw_dir)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setattr(builder, "BUCKET", f"http://127.0.0.1:{server.server_port}")
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_download(tmp_path, bucket):
+    """Through TFDS's manager, once: a later run without the network uses what was downloaded."""
+    data_dir = tmp_path / "data"
+    stale = data_dir / "downloads/tetrominoes/official/tetrominoes/x.tmp.123"
+    stale.mkdir(parents=True)  # of a run that was killed while it downloaded
+    prepare("tetrominoes/official", data_dir, max_records=5)
+    assert len(names(data_dir)) == 5
+    assert not stale.exists()
+    bucket.shutdown()
+    bucket.server_close()
+    prepare("tetrominoes/official", data_dir)
+    assert len(names(data_dir)) == 20
+
+
+def test_a_damaged_download_is_not_kept(tmp_path, raw_dir, bucket):
+    file = raw_dir / "tetrominoes" / FILE
+    content = file.read_bytes()
+    file.write_bytes(b"<html>please log in</html>")
+    with pytest.raises(DatasetError, match="HTML"):
+        prepare("tetrominoes/official", tmp_path / "data")
+    file.write_bytes(content)
+    prepare("tetrominoes/official", tmp_path / "data")
+    assert len(names(tmp_path / "data")) == 20
 
 
 def test_unknown_names(tmp_path):
