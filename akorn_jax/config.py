@@ -114,7 +114,7 @@ def save(config: ConfigDict, workdir: epath.Path) -> None:
     try:
         partial = workdir / f".{FILE}"
         partial.write_text(json.dumps(to_dict(config), indent=2, sort_keys=True) + "\n")
-        partial.rename(workdir / FILE)
+        partial.replace(workdir / FILE)
     except OSError as error:
         raise UserError(
             f"--workdir={workdir}: cannot be written ({error.strerror}); choose another directory."

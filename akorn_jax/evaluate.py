@@ -211,7 +211,7 @@ def write(
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.parent / f".{path.name}"
             partial.write_bytes(content)
-            partial.rename(path)
+            partial.replace(path)
     except OSError as error:
         raise UserError(f"--workdir={workdir}: cannot be written ({error.strerror}).") from error
 

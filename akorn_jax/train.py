@@ -140,7 +140,7 @@ def make_update(
 
         def loss(params: PyTree) -> tuple[Array, tuple[Metrics, PyTree]]:
             params = jax.tree.map(lambda p: p.astype(config.dtype), params)
-            model = nnx.merge(graphdef, params, state.buffers)
+            model = nnx.merge(graphdef, params, state.buffers, copy=True)  # it may change itself
             value, metrics = task.loss(model, batch, key)
             _, _, buffers = states.split(model)
             return value, (metrics, buffers)
@@ -164,7 +164,9 @@ def make_update(
         def body(state: TrainState, rows: Array) -> tuple[TrainState, Metrics]:
             return step(state, {name: array[rows] for name, array in source.items()})
 
-        # A loop of one step is no loop: XLA's CPU backend is slower inside one.
-        return jax.lax.scan(body, state, rows, unroll=config.steps_per_call == 1)
+        if config.steps_per_call == 1:  # XLA's CPU backend is slow inside a loop, even of one step
+            state, metrics = body(state, rows[0])
+            return state, jax.tree.map(lambda m: m[None], metrics)
+        return jax.lax.scan(body, state, rows)
 
     return update
