@@ -189,7 +189,31 @@ for _variant in ("full", "pbg", "vbg", "grassbg", "camo", "outd"):
         **{**_OWN_SPLITS, **_only_test},
     )
 
-# The config that draws data of the same kind, for the variant `procedural` of a recipe.
+# What is drawn in ClevrTex's manner comes unsplit; the same tenths by index.
+for _variant, _count in (
+    ("full", 50_000),
+    ("pbg", 20_000),
+    ("vbg", 20_000),
+    ("grassbg", 20_000),
+    ("camo", 20_000),
+):
+    PROTOCOLS[f"clevrtex_like_{_variant}:clevrtex"] = {
+        **PROTOCOLS[f"clevrtex_{_variant}:clevrtex"],
+        "name": f"clevrtex_like/{_variant}",
+        "split": "train",
+        "test": (0, _count // 10),
+        "validation": (_count // 10, _count // 5),
+        "train": (_count // 5, _count),
+    }
+PROTOCOLS["clevrtex_like_outd:clevrtex"] = {
+    **PROTOCOLS["clevrtex_outd:clevrtex"],
+    "name": "clevrtex_like/outd",
+    "split": "train",
+    "test": (0, 10_000),
+}
+
+# The config that draws data of the same kind, for the variant `procedural` of a recipe. ClevrTex
+# has none: what is drawn in its manner has protocols of its own.
 PROCEDURAL = {
     "tetrominoes/official": "tetrominoes/procedural",
     "shapes/official": "shapes/procedural",

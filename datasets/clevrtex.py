@@ -42,7 +42,7 @@ _KINDS = (".png", "_flat.png", ".json")  # of the files of a scene those that ar
 _BATCH = 64
 _NAMED = ("material", "shape", "size", "color")  # attributes that are names in the JSON files
 
-_SCHEMA = Schema(
+SCHEMA = Schema(
     name="clevrtex",
     image=(240, 320, 3),
     num_entities=_NUM_ENTITIES,
@@ -61,7 +61,7 @@ class Clevrtex(MultiObjectBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = tuple(
-        Variant(name=name, description=text, schema=_SCHEMA) for name, text in _DESCRIPTIONS.items()
+        Variant(name=name, description=text, schema=SCHEMA) for name, text in _DESCRIPTIONS.items()
     )
 
     def _generate_splits(self, *args: Any) -> list[tfds.core.SplitInfo]:
@@ -206,7 +206,7 @@ def _stream(
 
 
 def _read(scene: Scene, codes: Mapping[str, Mapping[str, int]]) -> Arrays:
-    """One scene with the fields of `_SCHEMA`."""
+    """One scene with the fields of `SCHEMA`."""
     image = _pixels(scene[".png"], ("RGB", "RGBA"))[..., :3]
     labels = _pixels(scene["_flat.png"], ("P", "L"))
     attributes = _attributes(scene[".json"], codes)
@@ -224,7 +224,7 @@ def _pixels(path: Path, modes: Sequence[str]) -> np.ndarray:
             mode, pixels = picture.mode, np.asarray(picture)
     except (OSError, SyntaxError) as error:  # PIL raises SyntaxError for broken chunks
         raise DatasetError(f"{path}: not a readable PNG ({error})") from error
-    if mode not in modes or pixels.shape[:2] != _SCHEMA.image[:2]:
+    if mode not in modes or pixels.shape[:2] != SCHEMA.image[:2]:
         raise DatasetError(
             f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels of mode {mode},"
             f" expected 320x240 of mode {' or '.join(modes)}"
@@ -243,7 +243,7 @@ def _reading(path: Path) -> Iterator[dict[str, Any]]:
 
 def _attributes(path: Path, codes: Mapping[str, Mapping[str, int]]) -> Arrays:
     arrays = {
-        name: np.zeros(field.shape, np.dtype(field.dtype)) for name, field in _SCHEMA.attributes
+        name: np.zeros(field.shape, np.dtype(field.dtype)) for name, field in SCHEMA.attributes
     }
     arrays["visibility"][0] = 1
     with _reading(path) as scene:

@@ -12,7 +12,15 @@ from datasets.builder import MultiObjectBuilder
 from datasets.prepare import prepare
 
 FOLDER = Path(__file__).parents[2] / "datasets"
-NAMES = ("tetrominoes", "multi_dsprites", "objects_room", "clevr_with_masks", "clevrtex", "shapes")
+NAMES = (
+    "tetrominoes",
+    "multi_dsprites",
+    "objects_room",
+    "clevr_with_masks",
+    "clevrtex",
+    "clevrtex_like",
+    "shapes",
+)
 FILES = {
     name if "/" in name else f"{name}/official": schema for name, schema in schemas.SCHEMAS.items()
 }
@@ -70,7 +78,7 @@ def test_published_file(tmp_path, random_record, name):
             np.testing.assert_array_equal(got[field], expected[field])
 
 
-SLOW = ("clevr_with_masks/procedural",)  # compiling the ray caster takes a minute
+SLOW = [name for name in DRAWN if "clevr" in name]  # compiling the ray caster takes a minute
 
 
 @pytest.mark.parametrize(
@@ -99,6 +107,13 @@ def test_finite_sets_end(tmp_path, monkeypatch):
     prepare("shapes/official", tmp_path, max_records=100)
     source = tfds.builder("shapes/official", data_dir=tmp_path).as_data_source(split="train")
     assert len(source) == 7
+
+
+def test_drawn_clevrtex_has_the_variants_of_clevrtex():
+    published = tfds.builder_cls("clevrtex").BUILDER_CONFIGS
+    drawn = tfds.builder_cls("clevrtex_like").BUILDER_CONFIGS
+    assert {variant.name for variant in published} == {variant.name for variant in drawn}
+    assert {variant.schema for variant in published} == {variant.schema for variant in drawn}
 
 
 def test_codes_of_drawn_clevr():
