@@ -140,10 +140,11 @@ def _describe(
         present = np.flatnonzero(example["visibility"])
     else:
         present = np.setdiff1d(example["segmentation"], metadata["ignore_ids"])
-    return [
-        (entity, [_word(name, example[name][entity], vocabularies) for name in fields])
-        for entity in np.setdiff1d(present, metadata["background_ids"]).tolist()
-    ]
+    objects = []
+    for entity in np.setdiff1d(present, metadata["background_ids"]).tolist():
+        words = [_word(name, example[name][entity], vocabularies) for name in fields]
+        objects.append((entity, [word for word in words if word != "none"]))
+    return objects
 
 
 def _fitting(words: Sequence[str], width: int, font: ImageFont.ImageFont) -> str:
@@ -159,7 +160,7 @@ def _word(name: str, value: np.ndarray, vocabularies: Mapping[str, Sequence[str]
     if name in vocabularies:
         code = int(value)
         return vocabularies[name][code] if code < len(vocabularies[name]) else f"{name}={code}?"
-    numbers = ", ".join(f"{number:.2g}" for number in np.atleast_1d(value).tolist())
+    numbers = ", ".join(f"{number:.3g}" for number in np.atleast_1d(value).tolist())
     return f"{name}=({numbers})" if np.ndim(value) else f"{name}={numbers}"
 
 

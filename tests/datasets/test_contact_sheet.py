@@ -50,6 +50,8 @@ def test_attributes_in_words():
         "color": np.array([[0, 0], [0.5, 1], [0, 0]], np.float32),
     }
     assert _describe(example, METADATA) == [(1, ["cube", "color=(0.5, 1)"])]
+    example["shape"][1] = 0  # none
+    assert _describe(example, METADATA) == [(1, ["color=(0.5, 1)"])]
     del example["visibility"]
     example["segmentation"][0] = 1
     example["shape"][1] = 7  # a code without a name
