@@ -111,6 +111,11 @@ def _slab(position: Any, speed: Any, half_width: float) -> tuple[Any, Any]:
     return middle - reach, middle + reach
 
 
+def _stops(near: Any, far: Any, limit: Any) -> Any:
+    """Whether a ray is in a hull before `limit`; it may start there, under a rounded edge."""
+    return (far > jnp.maximum(near, 0.0)) & (near < limit)
+
+
 def _sphere_roots(origin: Vec, direction: Vec) -> tuple[Any, Any]:
     """Entry distance and whether the line meets the unit sphere (directions of any length)."""
     a = direction.dot(direction)
@@ -182,7 +187,7 @@ def _cube_blocks(origin: Vec, direction: Vec, limit: Any) -> Any:
             speed = getattr(direction, first) + sign * getattr(direction, second)
             t0, t1 = _slab(position, speed, reach)
             near, far = jnp.maximum(near, t0), jnp.minimum(far, t1)
-    return (far > near) & (near > 0) & (near < limit)
+    return _stops(near, far, limit)
 
 
 def _cube_normal(point: Vec) -> Vec:
@@ -217,8 +222,12 @@ def _cylinder_enter(origin: Vec, direction: Vec) -> Any:
 
 
 def _cylinder_blocks(origin: Vec, direction: Vec, limit: Any) -> Any:
+    """The cylinder with sharp rims, except for rays that start under one."""
     near, far = _cylinder_slabs(origin, direction)
-    return (far > near) & (near > 0) & (near < limit)
+    radius = jnp.sqrt(origin.x**2 + origin.y**2)
+    reach = 2 * (CYLINDER_FLAT + (1 - CYLINDER_FLAT) * 0.5 ** (1 / 4))
+    under_rim = (near <= 0) & (radius + jnp.abs(origin.z) > reach)
+    return _stops(near, far, limit) & ~under_rim
 
 
 def _cylinder_normal(point: Vec) -> Vec:

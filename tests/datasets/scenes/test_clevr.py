@@ -126,6 +126,13 @@ def test_rounded_solids_meet_rays_on_their_surface(solid):
     assert (shadow != hit).mean() < 0.03
 
 
+def test_floor_under_a_rounded_edge_is_in_shadow():
+    up, under = Vec.of(jnp.array([0.0, 0.0, 1.0])), Vec.of(jnp.array([0.985, 0.0, -0.99]))
+    assert CUBE.blocks(under, up, FAR)
+    rim = Vec.of(jnp.array([0.99, 0.0, -0.99]))
+    assert not CYLINDER.blocks(rim, Vec.of(jnp.array([1.0, 0.0, 0.1])), FAR)
+
+
 # ---------------------------------------------------------------- the scene law
 @pytest.fixture(scope="module")
 def scenes():
