@@ -128,7 +128,9 @@ class _Decoder:
             else:
                 values = np.frombuffer(data, "<f4", field.size, spans[name][0])
             record[name] = values.reshape(field.shape)
-        _check_attributes(record)
+        visibility = record.get("visibility")
+        if visibility is not None and not ((visibility == 0) | (visibility == 1)).all():
+            raise _BadRecord("visibility: expected the values 0 and 1 only")
         return record
 
     def _values(self, name: str, data: bytes, span: Span) -> np.ndarray:
@@ -210,15 +212,6 @@ def _array_span(data: bytes, name: str, kind: int, span: Span, field: Field) -> 
             f" found {stop - start} bytes"
         )
     return start + len(header), stop
-
-
-def _check_attributes(record: Record) -> None:
-    for name, array in record.items():
-        if array.dtype != np.uint8 and not np.isfinite(array).all():
-            raise _BadRecord(f"{name}: expected finite numbers")
-    visibility = record.get("visibility")
-    if visibility is not None and not ((visibility == 0) | (visibility == 1)).all():
-        raise _BadRecord("visibility: expected the values 0 and 1 only")
 
 
 def encode(record: Mapping[str, Any], schema: Schema, number: int = 0) -> bytes:

@@ -126,7 +126,6 @@ def test_damaged_records_with_true_checksums(file, encoded, edits, compressed):
         for name, field in SCHEMA.attributes:
             assert record[name].shape == field.shape
             assert record[name].dtype == field.dtype
-            assert np.isfinite(record[name]).all()
 
 
 @FUZZ

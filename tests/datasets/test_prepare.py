@@ -302,17 +302,17 @@ def test_two_processes_at_once(tmp_path):
 
 
 def test_drawn_in_parts(tmp_path):
-    """Three processes; one dies with its part done and comes again; the records are the same."""
-    first = start(tmp_path, max_records=50, num_processes=3, process_index=1)
+    """Two processes; one dies with its part done and comes again; the records are the same."""
+    first = start(tmp_path, max_records=50, num_processes=2, process_index=1)
     while not list((tmp_path / "tetrominoes/.parts.procedural").rglob("shards.json")):
         assert first.poll() is None
         time.sleep(0.02)
     first.kill()
     first.wait(30)
     processes = [
-        start(tmp_path, max_records=50, num_processes=3, process_index=index) for index in range(3)
+        start(tmp_path, max_records=50, num_processes=2, process_index=index) for index in range(2)
     ]
-    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert [process.wait(60) for process in processes] == [0, 0]
     assert not leftovers(tmp_path)
     source = tfds.builder("tetrominoes/procedural", data_dir=tmp_path).as_data_source("train")
     assert len(source) == 50
