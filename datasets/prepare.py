@@ -72,10 +72,12 @@ def prepare(
     parent = data_dir / builder_class.name
     staging = parent / f".preparing.{config}"
     try:
-        if not staging.exists() and _serves(builder_class, config, data_dir, source):
+        served = _serves(builder_class, config, data_dir, source)
+        if served and not staging.exists():
             return _path(builder_class, config, data_dir)
         parts_root = parent / f".parts.{config}"
-        if num_processes > 1 and builder_class.builder_configs[config].draw is not None:
+        drawn = builder_class.builder_configs[config].draw is not None
+        if drawn and num_processes > 1 and not served:
             builder = builder_class(config=config, data_dir=staging, source=source)
             directories = parts.directories(parts_root, builder, num_processes)
             _draw_part(builder, process_index, directories)
