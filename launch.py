@@ -1,5 +1,6 @@
 """Prepares data, trains, evaluates: `python launch.py --config=configs/X.py --workdir=DIR`.
 
+--mode=prepare only prepares, --mode=browse writes a picture of some prepared scenes.
 Without --mode a run prepares its data if need be, trains (from where it was, if it was
 interrupted) and evaluates. Any field of the config can be set with --config.field=value.
 
@@ -19,14 +20,28 @@ from akorn_jax import config as configs
 from akorn_jax import evaluate, progress, train
 from akorn_jax.errors import UserError
 from configs import base
+from datasets.contact_sheet import contact_sheet
 from datasets.errors import DatasetError
 from datasets.prepare import prepare
 
-MODES = ("prepare", "train", "evaluate")
+MODES = ("prepare", "browse", "train", "evaluate")
 
 
 def main(arguments: list[str]) -> int:
-    """Returns the exit code."""
+    """Runs a command line; what the user did wrong is one line on standard error.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        return run(arguments)
+    except (UserError, DatasetError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run(arguments: list[str]) -> int:
+    """Prepares, trains, evaluates, as the options say; returns the exit code."""
     options, config = parse(arguments)
     jax.config.update("jax_compilation_cache_dir", os.path.expanduser(options.cache_dir))
     workdir = epath.Path(options.workdir).expanduser()
@@ -38,6 +53,10 @@ def main(arguments: list[str]) -> int:
         progress.setup_logging(workdir)
     for protocol in (config.data, *others):
         prepare_data(protocol, config)
+    if options.mode == "browse":
+        sheet = workdir / "figures" / f"{config.data.name.replace('/', '-')}.png"
+        contact_sheet(config.data.name, config.data_dir, sheet)
+        print(f"Scenes: {sheet}")
     if options.mode in (None, "train"):
         outcome = train.train(config, workdir)
         if outcome is train.Outcome.TIME_LIMIT:
@@ -59,7 +78,9 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, configs.ConfigDict]
     parser.add_argument("--workdir", metavar="DIR", help="of the run; runs/<recipe> by default")
     parser.add_argument("--mode", choices=MODES, help="one part of the run instead of all")
     parser.add_argument(
-        "--cache_dir", default="~/.cache/akorn_jax", help="compiled programs, to start faster"
+        "--cache_dir",
+        default=os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/akorn_jax"),
+        help="compiled programs, to start faster",
     )
     options, overrides = parser.parse_known_args(arguments)
     for argument in overrides:
@@ -89,8 +110,4 @@ def prepare_data(protocol: configs.ConfigDict, config: configs.ConfigDict) -> No
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except (UserError, DatasetError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(main(sys.argv[1:]))

@@ -132,10 +132,12 @@ class _File(logging.FileHandler):
 def _is_ours_or_serious(record: logging.LogRecord) -> bool:
     """Drops what libraries tell of their inner life.
 
-    Orbax logs dozens of lines a checkpoint, and with a traceback what it also raises.
+    Some log by absl, as we do. Orbax logs dozens of lines a checkpoint, and with a traceback what
+    it also raises.
     """
     if "orbax" in record.pathname:
         return record.levelno == logging.WARNING
-    return record.levelno >= logging.WARNING or record.name.startswith(
-        ("absl", "akorn", "datasets")
+    ours = record.name.startswith(("absl", "akorn", "datasets")) and not any(
+        library in record.pathname for library in ("tensorflow_datasets", "etils", "clu")
     )
+    return ours or record.levelno >= logging.WARNING
