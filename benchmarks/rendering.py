@@ -1,6 +1,6 @@
 """How fast scenes are drawn here: images a second at 128x128 (CLEVR's crop) and at 240x320.
 
-    python benchmarks/rendering.py --scenes=64 --json=rendering.json
+    python -m benchmarks.rendering --scenes=64 --json=rendering.json
 
 Wall-clock time is what counts on an idle machine. On a shared one, CPU time says what a machine
 with `--cores` cores would reach if it kept them all busy; both are reported. "drawn" is

@@ -1,8 +1,8 @@
 """How CLEVR's floor, rubber and metal look: direct light, shadows, mirrors and bounced light.
 
 Material constants are those of the node trees in clevr-dataset-gen (`Rubber`, `MyMetal`); the
-floor carries no material there, which Blender draws as a rough plastic of albedo 0.8. Radiances
-are linear RGB. Object samples follow one more ray; what that ray meets is lit directly and by an
+floor carries no material there, which Blender 5 draws as a rough plastic of albedo 0.8 (2.7 had
+no gloss there). Radiances are linear RGB. Object samples follow one more ray; what that ray meets is lit directly and by an
 estimate of the light that has bounced more often.
 """
 

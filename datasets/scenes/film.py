@@ -21,7 +21,7 @@ from datasets.scenes.ray_casting import Vec
 SAMPLES = 2  # per pixel and axis
 MARGIN = 2  # samples drawn beyond each border for the filter
 FILTER_WIDTH = 3.0  # pixels
-CHUNK = 2048  # samples of objects shaded at a time
+CHUNK = 4096  # samples of objects shaded at a time
 SCENES_PER_CALL = 8  # one program for all batch sizes: a picture does not depend on its batch
 
 

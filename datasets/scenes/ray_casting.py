@@ -283,8 +283,8 @@ def ggx_half_vector(view: Vec, alpha_x: Any, alpha_y: Any, u: Any, v: Any) -> Ve
     Spherical caps: Dupuy and Benyoub, "Sampling visible GGX normals with spherical caps", 2023.
     """
     stretched = Vec(view.x * alpha_x, view.y * alpha_y, view.z).unit()
-    height = (1.0 - v) * (1.0 + stretched.z) - stretched.z
+    height = (1.0 - u) * (1.0 + stretched.z) - stretched.z
     radius = jnp.sqrt(jnp.clip(1.0 - height**2, 0.0, 1.0))
-    angle = 2 * math.pi * u
+    angle = 2 * math.pi * v
     cap = Vec(radius * jnp.cos(angle), radius * jnp.sin(angle), height) + stretched
     return Vec(cap.x * alpha_x, cap.y * alpha_y, jnp.maximum(cap.z, 1e-6)).unit()

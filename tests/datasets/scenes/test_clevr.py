@@ -41,7 +41,7 @@ def drawn() -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
 def test_picture_matches_blender(drawn, index):
     ours, blender, _ = drawn[index]
     psnr = 10 * np.log10(255**2 / np.mean((ours - blender) ** 2))
-    assert psnr > 39  # 42 would be Blender's own noise
+    assert psnr > 39
 
 
 @pytest.mark.parametrize("index", range(4))
@@ -63,7 +63,7 @@ def test_metal_is_not_grainy(drawn):
         detail = grey[1:-1, 1:-1] - (grey[:-2, 1:-1] + grey[2:, 1:-1]) / 2
         return np.median(np.abs(detail[labels[1:-1, 1:-1] == metal]))
 
-    assert grain(ours) < 1.25  # of 255; Blender's picture went through a denoiser and has 0.5
+    assert grain(ours) < 1.25  # of 255
 
 
 def test_floor_receives_what_cycles_measured():
