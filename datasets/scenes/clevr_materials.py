@@ -2,8 +2,8 @@
 
 Material constants are those of the node trees in clevr-dataset-gen (`Rubber`, `MyMetal`); the
 floor carries no material there, which Blender 5 draws as a rough plastic of albedo 0.8 (2.7 had
-no gloss there). Radiances are linear RGB. Object samples follow one more ray; what that ray meets is lit directly and by an
-estimate of the light that has bounced more often.
+no gloss there). Radiances are linear RGB. Object samples follow bounced rays; what these meet is
+lit directly and by an estimate of the light that has bounced more often.
 """
 
 from __future__ import annotations
