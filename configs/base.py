@@ -165,15 +165,20 @@ def slot_discovery(protocol_key: str, chosen: set[str], **model: Any) -> ConfigD
 def protocol(key: str, *, procedural: bool) -> ConfigDict:
     """A protocol of configs/data.py, on published or on drawn data, with how to prepare it."""
     config = ConfigDict(PROTOCOLS[key])
+    if procedural:
+        config.name = PROCEDURAL[config.name]
+        # Drawn data with a protocol of their own follow that.
+        own = [values for values in PROTOCOLS.values() if values["name"] == config.name]
+        config = ConfigDict(own[0]) if own else config
     stops = [config[part][1] for part in ("train", "validation", "test") if config[part]]
     filtered = config.min_objects is not None or config.max_objects is not None
     config.crop = _optional(tuple, config.crop)
     for name in ("size", "min_objects", "max_objects"):
         config[name] = _optional(int, config[name])
-    if procedural:
-        config.name = PROCEDURAL[config.name]
     config.seed = 0  # of drawn scenes
     config.raw_dir = placeholder(str)  # where the published files are; None downloads them
+    config.loading = "resident"  # in device memory; "stream" reads sets that do not fit as it goes
+    config.num_workers = 0  # processes that read a stream; 0 reads by threads
     # Records to prepare, from the first on; None is all. Slices need no more than their last.
     config.max_records = _optional(int, None if filtered or None in stops else max(stops))
     return config

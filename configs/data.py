@@ -212,8 +212,13 @@ PROTOCOLS["clevrtex_like_outd:clevrtex"] = {
     "test": (0, 10_000),
 }
 
-# The config that draws data of the same kind, for the variant `procedural` of a recipe. ClevrTex
-# has none: what is drawn in its manner has protocols of its own.
+# A control that is drawn only: the pieces of a scene share a colour, so colour tells nothing.
+PROTOCOLS["tetrominoes_one_color:akorn"] = {
+    **PROTOCOLS["tetrominoes:akorn"],
+    "name": "tetrominoes/procedural_one_color",
+}
+
+# The config that draws data of the same kind, for the variant `procedural` of a recipe.
 PROCEDURAL = {
     "tetrominoes/official": "tetrominoes/procedural",
     "shapes/official": "shapes/procedural",
@@ -221,5 +226,9 @@ PROCEDURAL = {
     **{
         f"multi_dsprites/{kind}": f"multi_dsprites/{kind}_procedural"
         for kind in ("binarized", "colored_on_grayscale", "colored_on_colored")
+    },
+    **{
+        f"clevrtex/{kind}": f"clevrtex_like/{kind}"
+        for kind in ("full", "pbg", "vbg", "grassbg", "camo", "outd")
     },
 }

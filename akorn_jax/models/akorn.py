@@ -77,7 +77,7 @@ class Model(nnx.Module):
         kernel_size: int = 1,
         stimulus_norm: str = "none",
         use_omega: bool = False,
-        global_omega: bool = True,
+        global_omega: bool = False,
         init_omega: float = 1.0,
         learn_omega: bool = True,
         gamma: float = 1.0,
