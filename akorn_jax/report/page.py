@@ -1,0 +1,235 @@
+"""Puts a report together and writes it."""
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jinja2
+import numpy as np
+from absl import logging
+from etils import epath
+from flax import nnx
+from ml_collections import ConfigDict
+
+from akorn_jax import config as configs
+from akorn_jax import data, evaluate, progress
+from akorn_jax import state as states
+from akorn_jax.data import Examples
+from akorn_jax.errors import UserError
+from akorn_jax.evaluation.plots import PALETTE, colorize
+from akorn_jax.report import animation, charts, oscillators, scenes, scores, slots
+from akorn_jax.report import run as runs
+from akorn_jax.report.run import Run
+
+HERE = Path(__file__).parent
+FILE = "report.html"
+PREDICTIONS = "predictions.npz"
+MAX_BYTES = 5_000_000
+
+# Curves in the order in which they are shown; others that begin with eval/ come after them.
+CURVES = {
+    "train/loss": "loss",
+    "train/images_per_sec": "images a second",
+    "train/learning_rate": "learning rate",
+    "train/grad_norm": "gradient norm",
+}
+
+
+def write(
+    config: ConfigDict, workdir: epath.PathLike, compare: Sequence[epath.PathLike] = ()
+) -> epath.Path:
+    """Writes `DIR/report.html`, and `DIR/figures/oscillators.gif` where there are oscillators.
+
+    Needs nothing but the directory of an evaluated run and its prepared data.
+
+    Args:
+        config: of the run.
+        workdir: DIR.
+        compare: directories of other evaluated runs, whose scores stand beside.
+
+    Returns:
+        The report's path.
+
+    Raises:
+        UserError: a directory holds no evaluated run or cannot be written.
+    """
+    run = runs.read(workdir, config)
+    others = [runs.read(directory) for directory in compare]
+    step, model = evaluate.restore(states.build_model(config.model, config.seed), run.workdir)
+    if step != run.summary["step"]:
+        raise UserError(
+            f"--workdir={run.workdir}: metrics.json is of step {run.summary['step']}, the newest "
+            f"checkpoint of step {step}; evaluate again with --mode=evaluate."
+        )
+    examples = data.load(config.data, config.eval.split, config.data_dir)
+    page = render(run, others, model, examples)
+    if len(page.encode()) > MAX_BYTES:
+        logging.warning("The report has %.1f MB.", len(page.encode()) / 1e6)
+    path = run.workdir / FILE
+    try:
+        path.write_text(page)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}).") from error
+    return path
+
+
+def render(run: Run, others: Sequence[Run], model: nnx.Module, examples: Examples) -> str:
+    """The page as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "duration": progress.duration}
+    key = next((name for name in scores.RANKING if name in run.scores), None)
+    parts: dict[str, Any] = {"gallery": [], "frames": None, "slots": [], "charts": []}
+    if key is not None:
+        pred = predictions(run, model, examples)
+        parts["gallery"] = scenes.gallery(examples, pred, run.scores, key)
+        parts["charts"] = score_charts(run, examples, key)
+        shown = scenes.spread(run.scores[key], oscillators.NUM_SCENES)[::-1]
+        parts["slots"] = slots.draw(model, run.config, examples, shown)
+        if oscillators.has_trajectory(model):
+            parts["frames"] = moving(run, model, examples, shown)
+    return environment.get_template("page.html.j2").render(
+        run=run,
+        key=key,
+        title=scores.title,
+        facts=facts(run, model),
+        columns=scores.columns(run),
+        groups=scores.table(run, others),
+        by_color=scores.by_color(run, key) if key else [],
+        curves=training_charts(run),
+        config=_flat(configs.to_dict(run.config)),
+        palette=["#" + bytes(color).hex() for color in PALETTE],
+        style=(HERE / "style.css").read_text(),
+        script=(HERE / "script.js").read_text(),
+        **parts,
+    )
+
+
+def predictions(run: Run, model: nnx.Module, examples: Examples) -> np.ndarray:
+    """The evaluated label maps `[N, H, W]`: those kept in `DIR/predictions.npz`, or made again."""
+    path, settings = run.workdir / PREDICTIONS, _settings(run)
+    if path.exists():
+        with path.open("rb") as file, np.load(file) as kept:
+            if str(kept["settings"]) == settings:
+                return kept["labels"]
+    config = run.config.copy_and_resolve_references()
+    config.eval.up_tiling = run.summary.get("up_tiling", config.eval.up_tiling)
+    labels = evaluate.segment(model, examples, config.data, config)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, labels=labels.astype(np.uint8), settings=settings)
+    path.write_bytes(buffer.getvalue())
+    return labels
+
+
+def _settings(run: Run) -> str:
+    """What the label maps depend on."""
+    kept = {"metrics": run.summary, "eval": configs.to_dict(run.config)["eval"]}
+    return json.dumps(kept, sort_keys=True)
+
+
+def score_charts(run: Run, examples: Examples, key: str) -> list[tuple[str, str]]:
+    """(data URI, alt text) of the charts beside the table."""
+    found = []
+    names = [name for name in ("fg_ari", "mbo") if name in run.scores]
+    rows = {"this run": run.summary, **run.summary.get("baselines", {})}
+    for name in names if len(rows) > 1 else ():
+        label, values = scores.title(name), [row[name] for row in rows.values()]
+        errors = [row.get(f"{name}_se", 0.0) for row in rows.values()]
+        text = ", ".join(f"{n} {v:.3f}" for n, v in zip(rows, values, strict=True))
+        alt = f"{label} of this run and of the controls: {text}."
+        found.append((charts.bars(list(rows), values, errors, label), alt))
+    for name in names:
+        label, mean = scores.title(name), run.summary[name]
+        alt = f"Histogram of {label} over {len(examples)} scenes; the mean is {mean:.3f}."
+        found.append((charts.histogram(run.scores[name], label, mean), alt))
+    counts = np.array([scenes.count_objects(examples, i) for i in range(len(examples))])
+    if len(np.unique(counts)) > 1:
+        label = scores.title(key)
+        alt = f"{label} against the number of objects in the scene."
+        found.append((charts.by_count(counts, run.scores[key], label), alt))
+    return found
+
+
+def training_charts(run: Run) -> list[tuple[str, str]]:
+    """(data URI, alt text) of the curves of training."""
+    tags = dict(CURVES)
+    tags |= {tag: tag.replace("/", " ") for tag in run.curves if tag.startswith("eval/")}
+    found = []
+    for tag, label in tags.items():
+        if tag in run.curves:
+            steps, values = run.curves[tag]
+            alt = f"{label} over {steps[-1]} steps, from {values[0]:.4g} to {values[-1]:.4g}."
+            found.append((charts.curve(steps, values, label), alt.capitalize()))
+    return found
+
+
+def moving(
+    run: Run, model: nnx.Module, examples: Examples, indices: Sequence[int]
+) -> dict[str, Any]:
+    """What the page's section on oscillators shows; the animation is written on the way."""
+    frames = oscillators.follow(model, run.config, examples, indices)
+    animation.write(run.workdir / "figures" / "oscillators.gif", frames, examples)
+    return {
+        "names": frames.names,
+        "has_energy": frames.energies is not None,
+        "energy_range": _energy_range(frames.energies),
+        "scenes": [_moving_scene(frames, examples, i) for i in range(len(indices))],
+    }
+
+
+def _energy_range(energies: np.ndarray | None) -> tuple[float, float] | None:
+    return None if energies is None else (float(energies.min()), float(energies.max()))
+
+
+def _moving_scene(frames: oscillators.Frames, examples: Examples, place: int) -> dict[str, Any]:
+    index = frames.indices[place]
+    clusters = np.stack([scenes.shrink(labels) for labels in frames.clusters[:, place]])
+    heights = []
+    if frames.energies is not None:
+        low, high = _energy_range(frames.energies)
+        heights = 100 * (high - frames.energies[:, place]) / max(high - low, 1e-12)
+    return {
+        "index": index,
+        "image": scenes.picture(scenes.shrink_image(examples.images[index])),
+        "true": scenes.label_picture(scenes.shrink(examples.labels[index])),
+        "phases": scenes.film(frames.phases[:, place]),
+        "clusters": scenes.film(colorize(clusters)),
+        "heights": [round(float(h), 1) for h in heights],
+    }
+
+
+def facts(run: Run, model: nnx.Module) -> dict[str, str]:
+    """What the head of the page says of the run."""
+    _, params, _ = states.split(model)
+    found = {
+        "parameters": f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,}",
+        "steps": f"{run.summary['step']:,}",
+    }
+    seconds = run.training_seconds()
+    if seconds is not None:
+        found["training time"] = progress.duration(seconds)
+    return found
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A score for people; a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Fields by their full names."""
+    rows = []
+    for name, value in sorted(tree.items()):
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{name}.")
+        else:
+            rows.append((prefix + name, value))
+    return rows

@@ -1,0 +1,103 @@
+"""What a run left in its directory."""
+
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from akorn_jax import config as configs
+from akorn_jax import provenance
+from akorn_jax.errors import UserError
+
+Curve = tuple[np.ndarray, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """An evaluated run.
+
+    Attributes:
+        workdir: where it is.
+        config: what it was made with.
+        summary: what `metrics.json` holds.
+        elsewhere: what `metrics-*.json` hold, the scores on other datasets.
+        scores: per-image scores `[N]` by name; NaN where an image has none.
+        curves: what TensorBoard shows, by tag: steps `[P]` and values `[P]`.
+        starts: see `akorn_jax.provenance`.
+    """
+
+    workdir: epath.Path
+    config: ConfigDict
+    summary: dict[str, Any]
+    elsewhere: list[dict[str, Any]]
+    scores: dict[str, np.ndarray]
+    curves: dict[str, Curve]
+    starts: list[dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """The directory's name."""
+        return epath.Path(self.workdir).resolve().name
+
+    def training_seconds(self) -> float | None:
+        """Time spent on training steps, without compilation; None where it was not logged."""
+        if "train/step_seconds" not in self.curves:
+            return None
+        steps, seconds = self.curves["train/step_seconds"]
+        return float(np.sum(np.diff(steps, prepend=0) * seconds))
+
+
+def read(workdir: epath.PathLike, config: ConfigDict | None = None) -> Run:
+    """Reads a run that was evaluated.
+
+    Args:
+        workdir: of the run.
+        config: of the run, where it is at hand; else that of the directory.
+
+    Raises:
+        UserError: the directory holds no evaluated run, or a file of it is damaged.
+    """
+    workdir = epath.Path(workdir).expanduser()
+    if config is None:
+        config = configs.from_workdir(workdir)
+    path = workdir / "metrics.json"
+    if not path.exists():
+        raise UserError(f"{workdir} has no {path.name}; run --mode=evaluate --workdir={workdir}.")
+    try:
+        summary = json.loads(path.read_text())
+        elsewhere = [json.loads(p.read_text()) for p in sorted(workdir.glob("metrics-*.json"))]
+        with (workdir / "metrics_per_image.npz").open("rb") as file:
+            scores = dict(np.load(file))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{workdir}: scores cannot be read ({error}); evaluate again.") from error
+    scores.pop("record", None)
+    return Run(
+        workdir=workdir,
+        config=config,
+        summary=summary,
+        elsewhere=elsewhere,
+        scores=scores,
+        curves=curves(workdir),
+        starts=provenance.read(workdir),
+    )
+
+
+def curves(workdir: epath.Path) -> dict[str, Curve]:
+    """TensorBoard's scalars, by tag."""
+    with tempfile.TemporaryDirectory() as directory:  # the reader knows no gs://
+        for path in workdir.glob("events.out.tfevents.*"):
+            (Path(directory) / path.name).write_bytes(path.read_bytes())
+        events = EventAccumulator(directory, size_guidance={"scalars": 0}).Reload()
+        return {
+            tag: (
+                np.array([point.step for point in events.Scalars(tag)]),
+                np.array([point.value for point in events.Scalars(tag)]),
+            )
+            for tag in events.Tags()["scalars"]
+        }

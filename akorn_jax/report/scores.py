@@ -1,0 +1,149 @@
+"""Tables of scores: this run, runs beside it, controls, and what was published."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from akorn_jax import config as configs
+from akorn_jax.errors import UserError
+from akorn_jax.report.run import Run
+
+NAMES = {"fg_ari": "FG-ARI", "mbo": "mBO", "ari": "ARI", "miou": "mIoU", "mse": "MSE"}
+RANKING = ("fg_ari", "mbo", "ari", "miou")  # what scenes are ranked by: the first that there is
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A score and its uncertainty, either None where it is not known."""
+
+    value: float | None
+    error: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A line of the table: what it is about, its cells, and what its uncertainty means."""
+
+    name: str
+    cells: list[Cell]
+    error: str
+    kind: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Rows under a heading, with an explanation where one is needed."""
+
+    title: str
+    rows: list[Row]
+    note: str = ""
+
+
+def title(score: str) -> str:
+    """How people call a score."""
+    return NAMES.get(score, score)
+
+
+def columns(run: Run) -> list[str]:
+    """The scores that a run has, the best known first."""
+    known = [name for name in NAMES if name in run.scores]
+    return known + [name for name in run.scores if name not in NAMES]
+
+
+def table(run: Run, others: Sequence[Run]) -> list[Group]:
+    """All groups of rows of a run and those it is compared with.
+
+    Raises:
+        UserError: a run is given twice.
+    """
+    names, seeds = columns(run), [run]
+    for other in others:
+        if _recipe(other) == _recipe(run):
+            seeds.append(other)
+    _check_seeds(seeds)
+    rest = [other for other in others if other not in seeds]
+    rows = [_row(r.name, r.summary, names, "this run" if r is run else "") for r in (run, *rest)]
+    groups = [Group("Runs", rows)]
+    if len(seeds) > 1:
+        groups.append(_seeds(seeds, names))
+    if run.elsewhere:
+        rows = [_row(summary["dataset"], summary, names) for summary in run.elsewhere]
+        groups.append(Group("This run on other datasets", rows, "Not trained on any of them."))
+    controls = run.summary.get("baselines", {})
+    if controls:
+        rows = [_row(name, scores, names) for name, scores in controls.items()]
+        note = "On the same scenes. A model has found objects only where it beats the best of them."
+        groups.append(Group("Controls: the untrained model, position and color alone", rows, note))
+    return groups + published(run, names)
+
+
+def _row(name: str, scores: dict[str, Any], names: Sequence[str], kind: str = "") -> Row:
+    cells = [Cell(scores.get(n), scores.get(f"{n}_se")) for n in names]
+    return Row(name, cells, "standard error over scenes", kind)
+
+
+def _recipe(run: Run) -> dict[str, Any]:
+    """What runs share that differ in nothing but their seed."""
+    config = configs.to_dict(run.config)
+    fields = set(configs.IDENTITY) - {"seed", "data"} | {"num_steps", "eval"}
+    shared = {field: config.get(field) for field in fields}
+    shared["data"] = {k: v for k, v in config["data"].items() if k not in configs.PLACES}
+    return shared
+
+
+def _check_seeds(runs: Sequence[Run]) -> None:
+    seen = {}
+    for run in runs:
+        seed = run.config.seed
+        if seed in seen:
+            raise UserError(
+                f"--compare={run.workdir}: has the recipe and the seed {seed} of {seen[seed]}; "
+                "compare with runs of other seeds."
+            )
+        seen[seed] = run.workdir
+
+
+def _seeds(runs: Sequence[Run], names: Sequence[str]) -> Group:
+    """Every seed's means, and their mean with the standard error over seeds."""
+    rows = [_row(f"seed {run.config.seed}", run.summary, names) for run in runs]
+    cells = []
+    for name in names:
+        values = np.array([run.summary[name] for run in runs], np.float64)
+        cells.append(Cell(float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5)))
+    mean = Row(f"mean of {len(runs)} seeds", cells, "standard error over seeds", "this run")
+    return Group("Seeds of this recipe", [*rows, mean])
+
+
+def published(run: Run, names: Sequence[str]) -> list[Group]:
+    """What papers report on the same data, from `config.published`; nothing on drawn data.
+
+    An entry names its method, source and dataset, and has scores in [0, 1] as `[mean, std]`.
+    """
+    groups = {}
+    here = run.config.data.name
+    datasets = {here, *(summary["dataset"] for summary in run.elsewhere)}
+    for entry in run.config.get("published", ()):
+        if entry["dataset"] not in datasets:
+            continue
+        cells = [Cell(*entry[n]) if n in entry else Cell(None) for n in names]
+        place = "" if entry["dataset"] == here else f", {entry['dataset']}"
+        row = Row(entry["method"] + place, cells, "standard deviation over seeds", "published")
+        groups.setdefault(entry["source"], []).append(row)
+    note = "Copied from the paper, not measured here; ± is the standard deviation over seeds."
+    return [Group(f"Published in {source}", rows, note) for source, rows in groups.items()]
+
+
+def by_color(run: Run, score: str) -> list[tuple[str, list[Cell]]]:
+    """A score of each method on all scenes, on those with distinct and with repeated colours."""
+    groups = run.summary.get("by_color", {})
+    if not groups:
+        return []
+    methods = {"this run": ("trained", run.summary)}
+    methods |= {name: (name, scores) for name, scores in run.summary["baselines"].items()}
+    rows = []
+    for method, (key, everywhere) in methods.items():
+        parts = [everywhere, *(group[key] for group in groups.values())]
+        rows.append((method, [Cell(p[score], p.get(f"{score}_se")) for p in parts]))
+    return rows
