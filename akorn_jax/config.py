@@ -19,8 +19,8 @@ ConfigDict = ml_collections.ConfigDict
 FILE = "config.json"
 # What a run is: a checkpoint goes on only under the same values. The rest may change.
 IDENTITY = ("seed", "batch_size", "dtype", "data", "model", "task", "optimizer", "ema")
-# Where data lie says nothing of what they are.
-PLACES = ("raw_dir",)
+# Where data lie, and how they are read, says nothing of what they are.
+PLACES = ("raw_dir", "loading", "num_workers")
 
 
 def from_recipe(recipe: str) -> ConfigDict:

@@ -12,9 +12,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 from PIL import Image
 
+from akorn_jax import properties
 from akorn_jax.errors import UserError
+
+Bounds = tuple[int | None, int | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,17 +27,20 @@ class Examples:
 
     Attributes:
         images: `[N, H, W, 3]` uint8.
-        labels: `[N, H, W]` uint8; 0 is the background, i the i-th object.
+        labels: `[N, H, W]` uint8; 0 is the background, i the i-th object. None where the dataset
+            has no masks.
         attributes: per-object arrays `[N, E, ...]` by name.
         records: `[N]`, each scene's place in the prepared split.
+        counts: `[N]`, objects in each scene, as the protocol counts them.
         background_ids: labels that are no object.
         ignore_ids: labels of pixels that belong to nobody.
     """
 
     images: np.ndarray
-    labels: np.ndarray
+    labels: np.ndarray | None
     attributes: dict[str, np.ndarray]
     records: np.ndarray
+    counts: np.ndarray
     background_ids: tuple[int, ...] = (0,)
     ignore_ids: tuple[int, ...] = ()
 
@@ -41,55 +48,42 @@ class Examples:
         return len(self.images)
 
 
-def load(data: Mapping[str, Any], part: str, data_dir: str | Path) -> Examples:
+def load(
+    data: Mapping[str, Any], part: str, data_dir: str | Path, *, objects: Bounds | None = None
+) -> Examples:
     """The scenes of one part of a protocol, decoded, cropped and resized.
 
     Args:
         data: `config.data`, a protocol.
         part: "train", "validation" or "test"; a (start, stop) of the kept scenes in file order.
         data_dir: where the datasets are prepared.
+        objects: at least and at most so many objects (None: no bound) instead of what the protocol
+            keeps. Scenes still come from the part's stretch of the file: from after the last scene
+            of the part before to the last of this one. So a part stays apart from the others.
 
     Raises:
         UserError: if the prepared data has fewer scenes than the protocol needs, or none.
     """
     builder = open_builder(data["name"], data_dir)
-    if data[part] is None:
-        raise UserError(
-            f"{data['name']}: this protocol has no {part} part; set config.data.{part}."
-        )
-    start, stop = data[part]
-    split = data["split"] if isinstance(data["split"], str) else data["split"][part]
-    found: list[dict[str, np.ndarray]] = []
-    records, kept = [], 0
-    for record, example in enumerate(_read(builder, split, data, stop)):
-        example = transform(example, data)
-        if not _keep(example, data):
-            continue
-        if kept >= start:
-            found.append(example)
-            records.append(record)
-        kept += 1
-        if stop is not None and kept == stop:
-            break
-    if kept <= start or (stop is not None and kept < stop):
-        raise UserError(
-            f"{data['name']} has {kept} scenes that fit, {part}=({start}, {stop}) needs "
-            f"{stop or start + 1}; raise config.data.max_records or set config.data.{part}."
-        )
+    scenes = list(_kept(builder, data, part, objects))
+    if not scenes:
+        raise UserError(f"{data['name']}: no scene of {part} has {objects} objects; widen that.")
+    records, found, counts = zip(*scenes, strict=True)
     arrays = {name: np.stack([example[name] for example in found]) for name in found[0]}
     metadata = builder.info.metadata or {}
     return Examples(
         images=arrays.pop("image"),
-        labels=arrays.pop("segmentation"),
+        labels=arrays.pop("segmentation", None),
         attributes=arrays,
         records=np.asarray(records),
+        counts=np.asarray(counts),
         background_ids=tuple(metadata.get("background_ids", (0,))),
         ignore_ids=tuple(metadata.get("ignore_ids", ())),
     )
 
 
 def open_builder(name: str, data_dir: str | Path) -> tfds.core.DatasetBuilder:
-    """The prepared dataset "name/config".
+    """The prepared dataset "name/config", or a dataset of TFDS's own, "name".
 
     Raises:
         UserError: if it is not prepared there.
@@ -99,41 +93,147 @@ def open_builder(name: str, data_dir: str | Path) -> tfds.core.DatasetBuilder:
     except tfds.core.DatasetNotFoundError:
         builder = None
     if builder is None or not builder.is_prepared():
-        raise UserError(f"{name} is not prepared in {data_dir}; run with --mode=prepare first.")
+        remedy = "run with --mode=prepare first"
+        if is_of_tfds(name):
+            remedy = (
+                f"where TensorFlow is installed, run `tfds build {name} --file_format=array_record "
+                f"--data_dir={data_dir}`"
+            )
+        raise UserError(f"{name} is not prepared in {data_dir}; {remedy}.")
     return builder
 
 
-def _read(
-    builder: tfds.core.DatasetBuilder, split: str, data: Mapping[str, Any], stop: int | None
-) -> Iterator[dict[str, np.ndarray]]:
-    """Records in file order; without a filter, only as many as are needed."""
+def is_of_tfds(name: str) -> bool:
+    """Whether a dataset is TFDS's own: ours have a config in their name."""
+    return "/" not in name
+
+
+class Stored:
+    """Scenes on disk: `stored[i]` is read, cropped and resized when it is asked for.
+
+    Where the protocol filters scenes, all records are read once to find those that it keeps.
+
+    Args:
+        data: `config.data`, a protocol.
+        part: "train", "validation" or "test".
+        data_dir: where the datasets are prepared.
+
+    Attributes:
+        records: `[N]`, each scene's place in the prepared split.
+
+    Raises:
+        UserError: as `load`.
+    """
+
+    def __init__(self, data: Mapping[str, Any], part: str, data_dir: str | Path) -> None:
+        builder = open_builder(data["name"], data_dir)
+        self._data = dict(data)
+        if is_filtered(data):
+            logging.info("Looking which scenes of %s the protocol keeps.", data["name"])
+            self.records = np.asarray([record for record, _, _ in _kept(builder, data, part)])
+        else:
+            split, start, stop = _slice(builder, data, part)
+            total = builder.info.splits[split].num_examples
+            stop = total if stop is None else stop
+            _check_enough(min(stop, total), data, part)
+            self.records = np.arange(start, stop)
+        split, _, _ = _slice(builder, data, part)
+        self._source = builder.as_data_source(split=split)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        return transform(self._source[int(self.records[index])], self._data)
+
+
+def is_filtered(data: Mapping[str, Any]) -> bool:
+    """Whether a protocol keeps some scenes only."""
+    return data["min_objects"] is not None or data["max_objects"] is not None
+
+
+def _slice(
+    builder: tfds.core.DatasetBuilder, data: Mapping[str, Any], part: str
+) -> tuple[str, int, int | None]:
+    """The split that a part is of, and its (start, stop) among the scenes kept."""
+    if data[part] is None:
+        raise UserError(
+            f"{data['name']}: this protocol has no {part} part; set config.data.{part}."
+        )
+    split = data["split"] if isinstance(data["split"], str) else data["split"][part]
     if split not in builder.info.splits:
         raise UserError(f"{data['name']} has no split {split!r}: {', '.join(builder.info.splits)}.")
+    return split, *data[part]
+
+
+def _kept(
+    builder: tfds.core.DatasetBuilder,
+    data: Mapping[str, Any],
+    part: str,
+    objects: Bounds | None = None,
+) -> Iterator[tuple[int, dict[str, np.ndarray], int]]:
+    """The scenes of a part in file order, with their places in the split and object counts.
+
+    `objects` is as for `load`.
+    """
+    split, start, stop = _slice(builder, data, part)
+    kept_bounds = (data["min_objects"], data["max_objects"])
+    wanted = kept_bounds if objects is None else objects
     total = builder.info.splits[split].num_examples
-    if stop is not None and data["max_objects"] is None and data["min_objects"] is None:
-        total = min(total, stop)
-    return iter(builder.as_data_source(split=f"{split}[:{total}]"))
+    if stop is not None and not is_filtered(data):
+        total = min(total, stop)  # no more than are needed
+    kept = 0
+    for record, example in enumerate(builder.as_data_source(split=f"{split}[:{total}]")):
+        example = transform(example, data)
+        count = num_objects(example, data["count"])
+        if kept >= start and _within(count, wanted):
+            yield record, example, count
+        kept += _within(count, kept_bounds)
+        if stop is not None and kept == stop:
+            break
+    _check_enough(kept, data, part)
+
+
+def _check_enough(kept: int, data: Mapping[str, Any], part: str) -> None:
+    start, stop = data[part]
+    if kept <= start or (stop is not None and kept < stop):
+        raise UserError(
+            f"{data['name']} has {kept} scenes that fit, {part}=({start}, {stop}) needs "
+            f"{stop or start + 1}; raise config.data.max_records or set config.data.{part}."
+        )
 
 
 def transform(example: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """One record with the protocol's crop and size."""
+    """One record with the protocol's crop and size.
+
+    Objects of TFDS's `clevr` become attributes as our builders store them.
+    """
+    if "objects" in example:
+        example = {"image": example["image"], **properties.from_tfds(example["objects"])}
     example = {name: np.asarray(value) for name, value in example.items()}
-    image, labels = example["image"], example["segmentation"]
+    image = example["image"]
     image = image if image.ndim == 3 else image[..., None]
     if image.shape[-1] == 1:
         image = np.repeat(image, 3, axis=-1)
-    labels = labels.reshape(image.shape[:2])
+    size = image.shape[:2]
+    example["image"] = _cut(image, data, data["interpolation"])
+    if "segmentation" in example:
+        labels = example["segmentation"].reshape(size)
+        example["segmentation"] = _cut(labels, data, "nearest")
+    return example
+
+
+def _cut(array: np.ndarray, data: Mapping[str, Any], interpolation: str) -> np.ndarray:
+    """An image or a label map with the protocol's crop and size."""
     if data["crop"] is not None:
         top, left, bottom, right = data["crop"]
-        image, labels = image[top:bottom, left:right], labels[top:bottom, left:right]
-    if data["size"] is not None and image.shape[:2] != (data["size"], data["size"]):
-        if data["interpolation"] == "nearest":
-            image = _nearest(image, data["size"])
-        else:
-            size = (data["size"], data["size"])
-            image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-        labels = _nearest(labels, data["size"])
-    return {**example, "image": image, "segmentation": labels}
+        array = array[top:bottom, left:right]
+    if data["size"] is None or array.shape[:2] == (data["size"], data["size"]):
+        return array
+    if interpolation == "nearest":
+        return _nearest(array, data["size"])
+    size = (data["size"], data["size"])
+    return np.asarray(Image.fromarray(array).resize(size, Image.Resampling.BILINEAR))
 
 
 def _nearest(array: np.ndarray, size: int) -> np.ndarray:
@@ -157,11 +257,8 @@ def num_objects(example: Mapping[str, np.ndarray], count: str) -> int:
     return int(np.sum(example["visibility"][1:]))
 
 
-def _keep(example: Mapping[str, np.ndarray], data: Mapping[str, Any]) -> bool:
-    low, high = data["min_objects"], data["max_objects"]
-    if low is None and high is None:
-        return True
-    count = num_objects(example, data["count"])
+def _within(count: int, bounds: Bounds) -> bool:
+    low, high = bounds
     return (low is None or count >= low) and (high is None or count <= high)
 
 
