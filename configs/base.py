@@ -78,6 +78,10 @@ def get_config() -> ConfigDict:
     config.eval.seed = 0  # of the initial oscillators
     config.eval.batch_size = 64
     config.eval.up_tiling = 1  # tiles a side; each is a forward pass of its own
+    config.eval.num_slots = 0  # slots, for models that have them; 0: as trained
+    config.eval.num_iterations = 0  # iterations of Slot Attention; 0: as trained
+    config.eval.min_objects = 0  # with max_objects: which scenes count; both 0: the protocol's
+    config.eval.max_objects = 0  # 0, where min_objects is not: any number
     config.eval.pca = 128  # principal components that are kept of wider features
     config.eval.baselines = True  # also score what needs no training
     config.eval.num_workers = 0  # processes that cluster; 0 is one a core
