@@ -37,7 +37,7 @@ def drawn() -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     return list(zip(images.astype(float), blender, labels, strict=True))
 
 
-@pytest.mark.parametrize(("index", "reached"), enumerate([40.7, 42.7, 40.3, 40.5]))
+@pytest.mark.parametrize(("index", "reached"), list(enumerate([40.7, 42.7, 40.3, 40.5])))
 def test_picture_matches_blender(drawn, index, reached):
     ours, blender, _ = drawn[index]
     psnr = 10 * np.log10(255**2 / np.mean((ours - blender) ** 2))
