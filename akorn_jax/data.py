@@ -67,7 +67,11 @@ def load(
     builder = open_builder(data["name"], data_dir)
     scenes = list(_kept(builder, data, part, objects))
     if not scenes:
-        raise UserError(f"{data['name']}: no scene of {part} has {objects} objects; widen that.")
+        low, high = ("any number" if bound is None else bound for bound in objects)
+        raise UserError(
+            f"{data['name']}: no {part} scene has {low} to {high} objects; change "
+            "config.eval.min_objects or config.eval.max_objects."
+        )
     records, found, counts = zip(*scenes, strict=True)
     arrays = {name: np.stack([example[name] for example in found]) for name in found[0]}
     metadata = builder.info.metadata or {}

@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 import rich.box
 import rich.console
@@ -15,31 +14,30 @@ from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
 
-from akorn_jax import data, progress
+from akorn_jax import data
 from akorn_jax import state as states
 from akorn_jax.checkpoint import Checkpoints
 from akorn_jax.data import Examples
 from akorn_jax.errors import UserError
-from akorn_jax.evaluation import baselines, plots, segmentation
+from akorn_jax.evaluation import discovery, plots, set_prediction, settings
 from akorn_jax.evaluation.matching import match_labels
-from akorn_jax.metrics import has_object, segmentation_scores
+from akorn_jax.evaluation.result import Result
 
 NUM_PICTURES = 16
-
-Scores = dict[str, np.ndarray]
+PREDICTIONS = "predictions.npz"  # `step` and the trained model's `labels` [N, H, W]
 
 
 def evaluate(
     config: ConfigDict, workdir: epath.Path, others: Sequence[ConfigDict] = ()
 ) -> dict[str, Any]:
-    """Evaluates the averaged weights of a run's newest checkpoint.
+    """Evaluates the averaged weights of a run's newest checkpoint, as its task wants it.
 
-    Writes `metrics.json` (means over images, in [0, 1]), `metrics_per_image.npz` and
-    `figures/segmentation.png`, and prints a table; for each other dataset the same, with the
-    dataset in the files' names.
+    Writes `metrics.json` (means over images, in [0, 1]), `metrics_per_image.npz`,
+    `predictions.npz` and `figures/segmentation.png`, and prints a table; for each other dataset the
+    same, with the dataset in the files' names.
 
     Args:
-        config: of the run; `model.num_steps` may differ from what was trained with.
+        config: of the run; `eval` and e.g. `model.num_steps` may differ from the training's.
         workdir: of the run.
         others: protocols of datasets that the model was not trained on.
 
@@ -47,19 +45,20 @@ def evaluate(
         What `metrics.json` holds.
 
     Raises:
-        UserError: if there is no checkpoint.
+        UserError: if there is no checkpoint, or the settings do not fit the model.
     """
     untrained = states.build_model(config.model, config.seed)
     step, trained = restore(untrained, workdir)
-    summary = evaluate_on(config.data, config, step, trained, untrained, workdir, suffix="")
+    summary = evaluate_on(config, step, trained, untrained, workdir, suffix="")
     for protocol in others:
+        other = config.copy_and_resolve_references()
+        other.data = protocol
         suffix = "-" + protocol.name.replace("/", "-")
-        evaluate_on(protocol, config, step, trained, untrained, workdir, suffix)
+        evaluate_on(other, step, trained, untrained, workdir, suffix)
     return summary
 
 
 def evaluate_on(
-    protocol: ConfigDict,
     config: ConfigDict,
     step: int,
     trained: nnx.Module,
@@ -67,32 +66,41 @@ def evaluate_on(
     workdir: epath.Path,
     suffix: str,
 ) -> dict[str, Any]:
-    """Scores on one dataset; `suffix` ends the names of the files."""
-    examples = data.load(protocol, config.eval.split, config.data_dir)
-    logging.info("Evaluating step %d on %d scenes of %s.", step, len(examples), protocol.name)
-    predictions = {"trained": segment(trained, examples, protocol, config)}
+    """Scores on the dataset of `config.data`; `suffix` ends the names of the files."""
+    examples = load(config)
+    logging.info("Evaluating step %d on %d scenes of %s.", step, len(examples), config.data.name)
+    models = {"trained": trained}
     if config.eval.baselines:
-        predictions["untrained"] = segment(untrained, examples, protocol, config)
-        predictions |= controls(examples, protocol, config)
-    ids = {"background_ids": examples.background_ids, "ignore_ids": examples.ignore_ids}
-    scores = {
-        name: segmentation_scores(examples.labels, labels, **ids)
-        for name, labels in predictions.items()
-    }
+        models["untrained"] = untrained
+    task = states.build("tasks", config.task)
+    if task.evaluation == "segmentation":
+        result = discovery.evaluate(models, examples, config)
+    else:
+        targets = task.targets(examples.attributes)
+        result = set_prediction.evaluate(models, examples, targets, config)
+    chosen = ("num_slots", "num_iterations", "min_objects", "max_objects")
     summary = {
         "step": step,
-        "dataset": protocol.name,
+        "dataset": config.data.name,
         "split": config.eval.split,
         "num_images": len(examples),
-        "num_without_objects": int(np.sum(~has_object(examples.labels, **ids))),
-        "up_tiling": config.eval.up_tiling,
-        **summarize(scores["trained"]),
-        "baselines": {name: summarize(s) for name, s in scores.items() if name != "trained"},
-        "by_color": by_color(scores, examples),
+        **{name: config.eval[name] for name in chosen if config.eval[name]},
+        **result.summary,
     }
-    write(workdir, summary, scores["trained"], examples, predictions["trained"], suffix)
-    report(summary, workdir / "figures" / f"segmentation{suffix}.png")
+    pictures = workdir / "figures" / f"segmentation{suffix}.png"
+    write(workdir, summary, result, examples, suffix)
+    report(summary, result, pictures if result.labels is not None else None)
     return summary
+
+
+def load(config: ConfigDict) -> Examples:
+    """The scenes that a run is evaluated on.
+
+    Raises:
+        UserError: see `data.load`.
+    """
+    objects = settings.bounds(config.eval)
+    return data.load(config.data, config.eval.split, config.data_dir, objects=objects)
 
 
 def restore(model: nnx.Module, workdir: epath.Path) -> tuple[int, nnx.Module]:
@@ -102,88 +110,23 @@ def restore(model: nnx.Module, workdir: epath.Path) -> tuple[int, nnx.Module]:
         UserError: if there is none.
     """
     graphdef, params, buffers = states.split(model)
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
+    with Checkpoints(workdir / "checkpoints", alone=True) as checkpoints:
         restored = checkpoints.restore_latest({"ema": (params, buffers)}, partial=True)
     if restored is None:
         raise UserError(f"--workdir={workdir}: has no checkpoint; train first.")
     return restored.step, nnx.merge(graphdef, *restored.state["ema"])
 
 
-def segment(
-    model: nnx.Module, examples: Examples, protocol: ConfigDict, config: ConfigDict
-) -> np.ndarray:
+def segment(model: nnx.Module, examples: Examples, config: ConfigDict) -> np.ndarray:
     """The model's label maps `[N, H, W]`."""
-    with progress.bar(len(examples)) as bar:
-        return segmentation.label_maps(
-            model,
-            examples.images,
-            key=jax.random.key(config.eval.seed),
-            num_clusters=protocol.num_clusters,
-            batch_size=config.eval.batch_size,
-            factor=config.eval.up_tiling,
-            dims=config.eval.pca,
-            num_workers=config.eval.num_workers or None,
-            progress=bar.update,
-        )
-
-
-def controls(examples: Examples, protocol: ConfigDict, config: ConfigDict) -> dict[str, np.ndarray]:
-    """Label maps `[N, H, W]` of what needs no model: what a score says is what it adds to these."""
-    images, clusters = examples.images, protocol.num_clusters
-    workers = {"num_workers": config.eval.num_workers or None}
-    maps = {"position": baselines.position(images, clusters)}
-    if "patch_size" in config.model:
-        maps["token colors"] = baselines.token_colors(
-            images, clusters, patch_size=config.model.patch_size, **workers
-        )
-    maps["pixel colors"] = baselines.pixel_colors(images, clusters, **workers)
-    maps["color components"] = baselines.color_components(images, clusters, **workers)
-    return maps
-
-
-def summarize(scores: Scores) -> dict[str, float]:
-    """Mean over images of each score, and its standard error as `<score>_se`.
-
-    Images without a score (NaN) are left out.
-    """
-    summary = {}
-    for name, values in scores.items():
-        values = values[~np.isnan(values)]
-        summary[name] = float(np.mean(values)) if len(values) else None
-        if len(values) > 1:
-            summary[f"{name}_se"] = float(np.std(values, ddof=1) / len(values) ** 0.5)
-    return summary
-
-
-def by_color(scores: dict[str, Scores], examples: Examples) -> dict[str, Any]:
-    """The scores of scenes whose objects all differ in colour, and of those where one repeats.
-
-    Empty where the dataset does not say what colour its objects have.
-    """
-    attributes = examples.attributes
-    if not {"color", "visibility"} <= attributes.keys():
-        return {}
-    repeated = baselines.repeats_color(
-        attributes["color"], attributes["visibility"], first_object=len(examples.background_ids)
-    )
-    return {
-        name: {
-            "num_images": int(np.sum(rows)),
-            **{
-                method: summarize({score: values[rows] for score, values in s.items()})
-                for method, s in scores.items()
-            },
-        }
-        for name, rows in (("distinct", ~repeated), ("repeated", repeated))
-    }
+    return discovery.segment(model, examples, config).labels
 
 
 def write(
     workdir: epath.Path,
     summary: dict[str, Any],
-    scores: Scores,
+    result: Result,
     examples: Examples,
-    pred: np.ndarray,
     suffix: str,
 ) -> None:
     """Writes the files of an evaluation, each whole or not at all.
@@ -191,23 +134,21 @@ def write(
     Raises:
         UserError: if the directory cannot be written.
     """
-    shown = slice(NUM_PICTURES)
-    captions = [
-        f"FG-ARI {f:.2f}, mBO {m:.2f}"
-        for f, m in zip(scores["fg_ari"][shown], scores["mbo"][shown], strict=True)
-    ]
-    true = examples.labels[shown]
-    matched = match_labels(true, pred[shown], ignore_ids=examples.ignore_ids)
-    picture, per_image = io.BytesIO(), io.BytesIO()
-    plots.segmentation(picture, examples.images[shown], true, matched, captions)
-    np.savez(per_image, record=examples.records, **scores)
+    per_image = io.BytesIO()
+    np.savez(per_image, record=examples.records, **result.per_image)
     files = {
-        workdir / "figures" / f"segmentation{suffix}.png": picture.getvalue(),
-        workdir / f"metrics_per_image{suffix}.npz": per_image.getvalue(),
-        workdir / f"metrics{suffix}.json": (json.dumps(summary, indent=2) + "\n").encode(),
+        f"metrics_per_image{suffix}.npz": per_image.getvalue(),
+        f"metrics{suffix}.json": (json.dumps(summary, indent=2) + "\n").encode(),
     }
+    if result.labels is not None:
+        labels = io.BytesIO()
+        smallest = np.min_scalar_type(int(result.labels.max()))
+        np.savez_compressed(labels, step=summary["step"], labels=result.labels.astype(smallest))
+        files[PREDICTIONS.replace(".", f"{suffix}.")] = labels.getvalue()
+        files[f"figures/segmentation{suffix}.png"] = draw(result, examples)
     try:
-        for path, content in files.items():
+        for name, content in files.items():
+            path = workdir / name
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.parent / f".{path.name}"
             partial.write_bytes(content)
@@ -216,33 +157,43 @@ def write(
         raise UserError(f"--workdir={workdir}: cannot be written ({error.strerror}).") from error
 
 
-def report(summary: dict[str, Any], picture: epath.Path) -> None:
+def draw(result: Result, examples: Examples) -> bytes:
+    """The first scenes, their segments and the model's, as a PNG."""
+    shown = slice(NUM_PICTURES)
+    scores = (result.per_image[name][shown] for name in ("fg_ari", "mbo"))
+    captions = [f"FG-ARI {f:.2f}, mBO {m:.2f}" for f, m in zip(*scores, strict=True)]
+    true = examples.labels[shown]
+    matched = match_labels(true, result.labels[shown], ignore_ids=examples.ignore_ids)
+    file = io.BytesIO()
+    plots.segmentation(file, examples.images[shown], true, matched, captions)
+    return file.getvalue()
+
+
+def report(summary: dict[str, Any], result: Result, pictures: epath.Path | None) -> None:
     """Prints the scores beside those of the baselines."""
-    groups = summary["by_color"]
     table = rich.table.Table(
         title=f"{summary['dataset']}, {summary['num_images']} {summary['split']} scenes, "
         f"step {summary['step']}",
-        caption="Mean ± standard error over scenes."
-        + (" FG-ARI also where all colors differ and where one repeats." if groups else ""),
+        caption="Mean ± standard error over scenes." if result.per_image else "",
         box=rich.box.SIMPLE,
     )
     table.add_column("")
-    for column in ("FG-ARI", "mBO", *(f"{name}" for name in groups)):
-        table.add_column(column, justify="right", no_wrap=True)
-    for method, scores in {"this model": summary, **summary["baselines"]}.items():
-        name = "trained" if method == "this model" else method
-        cells = [_cell(scores, "fg_ari"), _cell(scores, "mbo")]
-        cells += [_cell(group[name], "fg_ari") for group in groups.values()]
-        table.add_row(method, *cells, style="bold" if method == "this model" else "")
+    for heading in result.columns.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+    for method, scores in result.methods.items():
+        ours = method == "trained"
+        cells = [_cell(scores, name) for name in result.columns]
+        table.add_row("this model" if ours else method, *cells, style="bold" if ours else "")
     console = rich.console.Console()
     console.print(table)
-    if summary["num_without_objects"]:
-        console.print(f"{summary['num_without_objects']} scenes without objects count FG-ARI 1.")
-    console.print(f"Pictures: {picture}", soft_wrap=True)
+    for note in result.notes:
+        console.print(note)
+    if pictures is not None:
+        console.print(f"Pictures: {pictures}", soft_wrap=True)
 
 
 def _cell(scores: dict[str, float], name: str) -> str:
-    if scores[name] is None:
+    if scores.get(name) is None:
         return "-"
     error = scores.get(f"{name}_se")
     return f"{scores[name]:.3f}" + (f" ± {error:.3f}" if error is not None else "")

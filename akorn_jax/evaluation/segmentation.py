@@ -1,25 +1,40 @@
 """Object discovery: a model's label maps, by its masks or by clustering its features.
 
-The protocol is AKOrN's (arXiv 2410.13821, appendix): fresh oscillators, optional up-tiling,
-features of unit length, average linkage into a fixed number of clusters, labels up-sampled.
+The protocol for features is AKOrN's (arXiv 2410.13821, appendix): fresh oscillators, optional
+up-tiling, features of unit length, average linkage into a fixed number of clusters, labels
+up-sampled. Masks need none of it: the largest wins the pixel.
 """
 
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from akorn_jax.errors import UserError
 from akorn_jax.evaluation import clustering, up_tiling
 from akorn_jax.evaluation.workers import Workers
-from akorn_jax.metrics import labels_from_masks
-from akorn_jax.outputs import ModelOutput
 
 Array = jax.Array
 
 
-def label_maps(
+@dataclasses.dataclass(frozen=True)
+class Segments:
+    """What a model makes of N images.
+
+    Attributes:
+        labels: `[N, H, W]` integers.
+        mse: `[N]`, mean over pixels and channels of the squared error of the reconstruction, of
+            images in [0, 1]; None where the model draws none.
+    """
+
+    labels: np.ndarray
+    mse: np.ndarray | None
+
+
+def segment(
     model: nnx.Module,
     images: np.ndarray,
     *,
@@ -29,8 +44,9 @@ def label_maps(
     factor: int = 1,
     dims: int = clustering.MAX_DIMS,
     num_workers: int | None = None,
+    arguments: Mapping[str, int] | None = None,
     progress: Callable[[int], object] = lambda done: None,
-) -> np.ndarray:
+) -> Segments:
     """Segments images; the device works on the next batch while the last one is clustered.
 
     Args:
@@ -42,54 +58,63 @@ def label_maps(
         factor: of up-tiling, for features: a forward pass for each of factor^2 shifted tiles.
         dims: wider features are reduced to so many principal components.
         num_workers: processes that cluster, one a core by default.
+        arguments: of the model's call, e.g. `{"num_slots": 11}`.
         progress: called with the number of images done.
 
-    Returns:
-        `[N, H, W]` integer labels.
+    Raises:
+        UserError: the model gives neither masks nor features, or cannot be up-tiled like that.
     """
     size = images.shape[1:3]
-    maps = []
+    maps, errors = [], []
+
+    def seen() -> Iterator[dict[str, np.ndarray]]:
+        for output in _forward(model, images, key, batch_size, factor, dict(arguments or {})):
+            output = jax.device_get(output)
+            errors.append(output.pop("mse", None))
+            yield output
+
     with Workers(num_workers) as workers:
-        outputs = _forward(model, images, key, batch_size, factor)
-        first, outputs = _peek(outputs)
-        if first.masks is not None:
-            results = (m for output in outputs for m in labels_from_masks(output.masks))
+        first, outputs = _peek(seen())
+        if "labels" in first:
+            results = (labels for output in outputs for labels in output["labels"])
         else:
-            features = (f for output in outputs for f in np.asarray(output.features))
+            features = (f for output in outputs for f in output["features"])
             results = clustering.iterate_cluster_maps(features, num_clusters, workers, dims=dims)
         for labels in results:
             maps.append(clustering.upsample_nearest(labels, size))
             progress(len(maps))
-    return np.stack(maps)
+    return Segments(np.stack(maps), None if errors[0] is None else np.concatenate(errors))
 
 
 def _forward(
-    model: nnx.Module, images: np.ndarray, key: Array, batch_size: int, factor: int
-) -> Iterator[ModelOutput]:
-    """Outputs batch by batch, without what the last, filled-up batch has too many.
+    model: nnx.Module,
+    images: np.ndarray,
+    key: Array,
+    batch_size: int,
+    factor: int,
+    arguments: dict[str, int],
+) -> Iterator[dict[str, Array]]:
+    """ "labels" or "features", and "mse", batch by batch, without what fills up the last batch.
 
     The model runs a batch ahead of what is yielded.
     """
     graphdef, state = nnx.split(model)
 
     @jax.jit
-    def forward(state: nnx.State, images: Array, key: Array) -> ModelOutput:
+    def forward(state: nnx.State, images: Array, key: Array) -> dict[str, Array]:
         model = nnx.merge(graphdef, state)
         images = images.astype(jnp.float32) / 255
-        if factor == 1:
-            output = model(images, key=key)
-            features = output.features
-        else:
-            tiles = up_tiling.tiles(images, factor, model.patches.patch_size)
-            keys = jax.random.split(key, len(tiles))
-            output = ModelOutput()
-            features = jax.lax.map(lambda t: model(t[0], key=t[1]).features, (tiles, keys))
-            features = up_tiling.interleave(features)
-        if features is not None:
-            features = features.astype(jnp.float32)
-            norm = jnp.linalg.norm(features, axis=-1, keepdims=True)
-            features = features / jnp.maximum(norm, 1e-12)
-        return ModelOutput(masks=output.masks, features=features)
+        if factor != 1:
+            return {"features": _unit(_up_tiled(model, images, key, factor, arguments))}
+        output = model(images, key=key, **arguments)
+        found = {}
+        if output.recon is not None:
+            found["mse"] = jnp.mean((output.recon - images) ** 2, axis=(1, 2, 3))
+        if output.masks is not None:
+            return {**found, "labels": jnp.argmax(output.masks, axis=1)}
+        if output.features is not None:
+            return {**found, "features": _unit(output.features)}
+        raise UserError(f"{type(model).__module__}: gives neither masks nor features to segment.")
 
     last = None
     for start in range(0, len(images), batch_size):
@@ -103,11 +128,40 @@ def _forward(
     yield last
 
 
-def _peek(outputs: Iterator[ModelOutput]) -> tuple[ModelOutput, Iterator[ModelOutput]]:
+def _up_tiled(
+    model: nnx.Module, images: Array, key: Array, factor: int, arguments: dict[str, int]
+) -> Array:
+    """Features `[B, factor h, factor w, D]`.
+
+    Raises:
+        UserError: the model has no patches, or `factor` does not divide their size.
+    """
+    setting = f"config.eval.up_tiling={factor}"
+    if not hasattr(model, "patches"):
+        raise UserError(
+            f"{setting}: {type(model).__module__} has no patches, it tells pixels apart; use 1."
+        )
+    size = model.patches.patch_size
+    if factor < 1 or size % factor:
+        raise UserError(f"{setting}: does not divide the patches' {size} pixels; use a divisor.")
+    tiles = up_tiling.tiles(images, factor, size)
+    keys = jax.random.split(key, len(tiles))
+    features = jax.lax.map(lambda t: model(t[0], key=t[1], **arguments).features, (tiles, keys))
+    return up_tiling.interleave(features)
+
+
+def _unit(features: Array) -> Array:
+    """Features `[..., D]` of length 1, float32."""
+    features = features.astype(jnp.float32)
+    norm = jnp.linalg.norm(features, axis=-1, keepdims=True)
+    return features / jnp.maximum(norm, 1e-12)
+
+
+def _peek(outputs: Iterator[dict]) -> tuple[dict, Iterator[dict]]:
     """The first output, and all of them."""
     first = next(outputs)
 
-    def again() -> Iterator[ModelOutput]:
+    def again() -> Iterator[dict]:
         yield first
         yield from outputs
 

@@ -16,6 +16,7 @@ class Task:
 
     fields = ("image",)
     views = 1  # images a scene that a step sees
+    evaluation = "segmentation"
 
     def __init__(self, *, flip: bool = False) -> None:
         self.flip = flip

@@ -19,6 +19,7 @@ class Task:
 
     fields = ("image",)
     views = 2  # images that the network sees for each scene
+    evaluation = "segmentation"
 
     def __init__(self, *, temperature: float, normalize: bool, augmentation: dict) -> None:
         self.temperature = temperature

@@ -1,12 +1,12 @@
 """Set prediction: slots name the objects of a CLEVR scene in any order (arXiv 2006.15055)."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from akorn_jax import losses, properties
-from akorn_jax.evaluation import set_prediction
 
 Array = jax.Array
 
@@ -24,6 +24,7 @@ class Task:
 
     fields = ("image", *properties.FIELDS)
     views = 1  # images a scene that a step sees
+    evaluation = "set_prediction"
 
     def __init__(self, *, box: str = "scene", reduction: str = "sum") -> None:
         if reduction not in REDUCTIONS:
@@ -39,20 +40,11 @@ class Task:
         """The loss of `batch["image"]`, uint8 `[B, H, W, 3]`, and of a matched pair on average."""
         images = batch["image"].astype(jnp.float32) / 255
         pred = model(images, key=key, train=True).logits
-        cost = losses.pairwise_huber(pred, properties.encode(batch, self.box))
+        cost = losses.pairwise_huber(pred, self.targets(batch))
         pairs = losses.least_cost_pairs(cost)
         loss = pairs.sum(axis=-1) if self.reduction == "sum" else pairs.mean(axis=-1)
         return loss.mean(), {"huber": pairs.mean()}
 
-    def scores(
-        self,
-        model: nnx.Module,
-        images: np.ndarray,
-        attributes: dict[str, np.ndarray],
-        *,
-        batch_size: int,
-        seed: int,
-    ) -> dict[str, float]:
-        """Average precision at each threshold; see `evaluation.set_prediction.scores`."""
-        targets = np.asarray(properties.encode(attributes, self.box))
-        return set_prediction.scores(model, images, targets, batch_size=batch_size, seed=seed)
+    def targets(self, attributes: Mapping[str, Array]) -> Array:
+        """Targets `[B, M, 19]`, from attributes `[B, 1 + M]` by the names of `fields`."""
+        return properties.encode(attributes, self.box)

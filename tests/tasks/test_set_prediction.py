@@ -133,26 +133,25 @@ def test_loss_does_not_depend_on_the_order_of_objects_or_slots(attributes):
 
 
 def test_scores(attributes):
-    images = np.zeros((4, 2, 2, 3), np.uint8)
-    task, target = Task(), np.asarray(properties.encode(attributes))
-    perfect = task.scores(Fixed(target[:, ::-1]), images, attributes, batch_size=4, seed=0)
-    assert perfect == dict.fromkeys(evaluation.THRESHOLDS, 1.0)
+    target = np.asarray(Task().targets(attributes))
+    assert evaluation.scores(target[:, ::-1], target) == dict.fromkeys(evaluation.THRESHOLDS, 1.0)
     shifted = target.copy()
     shifted[..., 15] += 0.4 / 6  # of the scene's width
-    scores = task.scores(Fixed(shifted), images, attributes, batch_size=4, seed=0)
+    scores = evaluation.scores(shifted, target)
     assert scores["ap_inf"] == scores["ap_1"] == scores["ap_0.5"] == 1
     assert scores["ap_0.25"] == scores["ap_0.125"] == 0
 
 
 def test_prediction_covers_every_image_once():
     class Pixel(nnx.Module):
-        def __call__(self, images, *, key, num_slots, num_iterations):
+        def __call__(self, images, *, key, num_slots):
             return ModelOutput(logits=images[:, :1, 0, :1].repeat(num_slots, axis=1))
 
     images = np.arange(7, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
     for batch_size, num_slots in itertools.product((3, 7, 10), (1, 2)):
+        arguments = {"num_slots": num_slots}
         pred = evaluation.predict(
-            Pixel(), images, batch_size=batch_size, seed=0, num_slots=num_slots
+            Pixel(), images, batch_size=batch_size, seed=0, arguments=arguments
         )
         assert pred.shape == (7, num_slots, 1)
         np.testing.assert_allclose(pred[:, 0, 0] * 255, np.arange(7), atol=1e-4)
