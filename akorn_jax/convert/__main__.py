@@ -14,6 +14,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 from etils import epath
 from flax import nnx
@@ -63,7 +64,7 @@ def from_torch(config: configs.ConfigDict, weights: Path, workdir: epath.Path, s
     transformation, _ = optimizer.make(config.optimizer, config.num_steps)
     online, averaged = files.read(weights)
     load_official(model, averaged)
-    ema = states.split(model)[1:]
+    ema = jax.tree.map(jnp.copy, states.split(model)[1:])
     load_official(model, online)
     state = states.create(model, transformation)
     state = dataclasses.replace(state, step=jnp.asarray(step, jnp.int32), ema=ema)

@@ -1,6 +1,7 @@
 """Files of official weights: `.pth`, `.safetensors` and `.npz`."""
 
 import importlib
+import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +33,14 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         arrays = {".pth": _read_torch, ".safetensors": _read_safetensors, ".npz": _read_npz}[
             path.suffix
         ](path)
-    except (OSError, EOFError, ValueError, RuntimeError, KeyError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        RuntimeError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+    ) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"--weights={path}: cannot be read ({reason[:200]}).") from error
     averaged = _below(arrays, AVERAGED)
