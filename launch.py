@@ -4,8 +4,11 @@
 Without --mode a run prepares its data if need be, trains (from where it was, if it was
 interrupted) and evaluates. Any field of the config can be set with --config.field=value.
 
-Exit codes: 0 done; 2 the input is wrong (one line says what); 124 the time limit
-(config.max_hours) was reached and all was saved.
+Of several processes each runs this command. On TPU slices and under srun they find each other;
+elsewhere say --coordinator=HOST:PORT --num_processes=N --process_id=I.
+
+Exit codes: 0 done, or told to leave by SIGTERM and saved; 2 the input is wrong or the training
+diverged (one line says what); 124 the time limit (config.max_hours) was reached and all was saved.
 """
 
 import argparse
@@ -17,8 +20,9 @@ from absl import logging
 from etils import epath
 
 from akorn_jax import config as configs
-from akorn_jax import evaluate, progress, train
+from akorn_jax import evaluate, processes, progress, train
 from akorn_jax.errors import UserError
+from akorn_jax.preemption import Outcome
 from configs import base
 from datasets.contact_sheet import contact_sheet
 from datasets.errors import DatasetError
@@ -44,13 +48,14 @@ def run(arguments: list[str]) -> int:
     """Prepares, trains, evaluates, as the options say; returns the exit code."""
     options, config = parse(arguments)
     jax.config.update("jax_compilation_cache_dir", os.path.expanduser(options.cache_dir))
+    processes.initialize(options.coordinator, options.num_processes, options.process_id)
     workdir = epath.Path(options.workdir).expanduser()
     others = [base.protocol_of(name) for name in config.eval.datasets.split(",") if name]
     if options.mode in (None, "train"):
         configs.check_same(config, workdir)
     if options.mode != "prepare":
         configs.make_directory(workdir)
-        progress.setup_logging(workdir)
+        progress.setup_logging(workdir, jax.process_index())
     for protocol in (config.data, *others):
         prepare_data(protocol, config)
     if options.mode == "browse":
@@ -59,10 +64,13 @@ def run(arguments: list[str]) -> int:
         print(f"Scenes: {sheet}")
     if options.mode in (None, "train"):
         outcome = train.train(config, workdir)
-        if outcome is train.Outcome.TIME_LIMIT:
+        if outcome is Outcome.TIME_LIMIT:
             logging.info("config.max_hours=%s is over; run again to go on.", config.max_hours)
             return 124
-    if options.mode in (None, "evaluate"):
+        if outcome is Outcome.PREEMPTED:
+            logging.info("Told to leave, and saved; run again to go on.")
+            return 0
+    if options.mode in (None, "evaluate") and processes.is_primary():
         evaluate.evaluate(config, workdir, others)
     return 0
 
@@ -82,6 +90,9 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, configs.ConfigDict]
         default=os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/akorn_jax"),
         help="compiled programs, to start faster",
     )
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
+    parser.add_argument("--num_processes", type=int, metavar="N")
+    parser.add_argument("--process_id", type=int, metavar="I", help="of this process, from 0 on")
     options, overrides = parser.parse_known_args(arguments)
     for argument in overrides:
         if not (argument.startswith("--config.") and "=" in argument):
@@ -106,8 +117,10 @@ def prepare_data(protocol: configs.ConfigDict, config: configs.ConfigDict) -> No
         raw_dir=protocol.raw_dir or config.data.raw_dir,
         max_records=protocol.max_records,
         seed=protocol.seed,
+        num_processes=jax.process_count(),
+        process_index=jax.process_index(),
     )
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    processes.end(lambda: main(sys.argv[1:]))

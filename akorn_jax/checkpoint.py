@@ -51,13 +51,14 @@ class Checkpoints:
     All processes call all methods in the same order; process 0 verifies, hashes and removes.
     """
 
-    def __init__(self, directory: epath.PathLike, *, keep: int = 3):
+    def __init__(self, directory: epath.PathLike, *, keep: int = 3, alone: bool = False):
         """Creates nothing until the first `save`.
 
         Args:
             directory: where the steps are, local or e.g. `gs://bucket/run/checkpoints`; seen by
                 all processes.
             keep: how many complete steps stay, at least 1.
+            alone: this process reads or writes while the others do something else.
 
         Raises:
             UserError: `keep` is less than 1.
@@ -68,14 +69,22 @@ class Checkpoints:
         self.keep = keep
         self.last_step: int | None = None  # newest step known to be intact
         self._damaged: set[int] = set()  # steps that this run has fallen back from
-        self._primary = jax.process_index() == 0
+        process = jax.process_index()
+        self._alone = alone or jax.process_count() == 1
+        self._primary = alone or process == 0
         self._prepared = False
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
         self._pending: concurrent.futures.Future | None = None
         handler = ocp.CompositeCheckpointHandler(
             state=ocp.PyTreeCheckpointHandler(), extra=ocp.JsonCheckpointHandler()
         )
-        self._orbax = ocp.AsyncCheckpointer(handler, timeout_secs=300)
+        together = ocp.options.MultiprocessingOptions()
+        apart = ocp.options.MultiprocessingOptions(
+            primary_host=process, active_processes={process}, barrier_sync_key_prefix="alone"
+        )
+        self._orbax = ocp.AsyncCheckpointer(
+            handler, timeout_secs=300, multiprocessing_options=apart if alone else together
+        )
 
     def save(self, step: int, state: PyTree, extra: Mapping[str, Any] | None = None) -> None:
         """Starts to write a step and returns when `state` may be changed or donated.
@@ -314,10 +323,9 @@ class Checkpoints:
 
     # --- small parts
 
-    @staticmethod
-    def _agree(value: int) -> int:
+    def _agree(self, value: int) -> int:
         """Process 0's value, on every process."""
-        if jax.process_count() == 1:
+        if self._alone:
             return int(value)
         return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 

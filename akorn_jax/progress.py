@@ -7,10 +7,12 @@ Log lines, of absl and of the standard library, have one format and go to standa
 import contextlib
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import rich.console
 import rich.progress
 from absl import logging as absl_logging
@@ -23,14 +25,16 @@ logger = logging.getLogger(__name__)
 console = rich.console.Console(stderr=True, highlight=False)
 FORMAT = logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%Y-%m-%d %H:%M:%S")
 SECONDS_BETWEEN_LINES = 30.0
+_one_is_shown = threading.Lock()
 
 
-def setup_logging(directory: epath.PathLike | None = None) -> None:
+def setup_logging(directory: epath.PathLike | None = None, process: int = 0) -> None:
     """Sends all log lines from INFO on to standard error and `directory/log.txt`, each once.
 
     Args:
-        directory: the run's, which exists; None for no file (processes other than the first). A
-            remote one, e.g. `gs://`, gets no file either: lines cannot be appended there.
+        directory: the run's, which exists; None for no file. A remote one, e.g. `gs://`, gets no
+            file either: lines cannot be appended there.
+        process: which one this is; those other than the first only warn, on standard error.
 
     Raises:
         UserError: the file cannot be written.
@@ -42,7 +46,7 @@ def setup_logging(directory: epath.PathLike | None = None) -> None:
             root.removeHandler(handler)
             handler.close()
     handlers: list[logging.Handler] = [_Console()]
-    if directory is not None and "://" not in str(directory):
+    if directory is not None and "://" not in str(directory) and process == 0:
         try:
             handlers.append(_File(Path(directory) / "log.txt"))
         except OSError as error:
@@ -50,7 +54,8 @@ def setup_logging(directory: epath.PathLike | None = None) -> None:
                 f"{directory}/log.txt: cannot be written ({error.strerror}); choose another workdir"
             ) from error
     for handler in handlers:
-        handler.setFormatter(FORMAT)
+        handler.setFormatter(FORMAT if process == 0 else _of_process(process))
+        handler.setLevel(logging.INFO if process == 0 else logging.WARNING)
         handler.addFilter(_is_ours_or_serious)
         root.addHandler(handler)
     root.setLevel(logging.INFO)
@@ -59,7 +64,7 @@ def setup_logging(directory: epath.PathLike | None = None) -> None:
 
 @contextlib.contextmanager
 def bar(num_steps: int, first_step: int = 0) -> Iterator["Bar"]:
-    """A progress bar that is there within the context.
+    """A progress bar that is there within the context, or within another's nothing.
 
     Args:
         num_steps: the last step.
@@ -71,18 +76,25 @@ def bar(num_steps: int, first_step: int = 0) -> Iterator["Bar"]:
         rich.progress.TextColumn("{task.fields[status]}"),
         rich.progress.TimeRemainingColumn(),
     )
-    display = rich.progress.Progress(
-        *columns, console=console, expand=True, disable=not console.is_terminal
-    )
-    with display:
-        yield Bar(display, num_steps, first_step)
+    first = _one_is_shown.acquire(blocking=False)
+    try:
+        shown = first and console.is_terminal and jax.process_index() == 0
+        display = rich.progress.Progress(*columns, console=console, expand=True, disable=not shown)
+        with display:
+            yield Bar(display, num_steps, first_step, lines=first and not shown)
+    finally:
+        if first:
+            _one_is_shown.release()
 
 
 class Bar:
     """Progress of a loop; made by `bar`."""
 
-    def __init__(self, display: rich.progress.Progress, num_steps: int, first_step: int):
+    def __init__(
+        self, display: rich.progress.Progress, num_steps: int, first_step: int, lines: bool
+    ):
         self._display = display
+        self._lines = lines  # in place of a bar
         self._num_steps = num_steps
         self._first: tuple[int, float] | None = None  # after compilation
         self._last_line = time.monotonic()
@@ -101,7 +113,7 @@ class Bar:
         if loss is not None:
             status += f", loss {loss:.4f}"
         self._display.update(self._task, completed=step, status=status)
-        if self._display.disable and now - self._last_line >= SECONDS_BETWEEN_LINES:
+        if self._lines and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             left = duration((self._num_steps - step) / max(rate, 1e-9))
             logger.info("step %d of %d, %s, %s left", step, self._num_steps, status, left)
@@ -112,6 +124,12 @@ def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _of_process(process: int) -> logging.Formatter:
+    return logging.Formatter(
+        f"%(asctime)s %(levelname).1s [process {process}] %(message)s", FORMAT.datefmt
+    )
 
 
 class _Console(logging.Handler):

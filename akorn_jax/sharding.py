@@ -7,11 +7,13 @@ are split as well: a device stores 1/fsdp of them and gathers a layer's weights 
 Small models want `data`, models that do not fit want `fsdp`.
 """
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -111,3 +113,14 @@ def state_sharding(state: PyTree, mesh: Mesh, min_size: int = MIN_FSDP_SIZE) -> 
         return NamedSharding(mesh, PartitionSpec(*spec))
 
     return jax.tree.map(place, state)
+
+
+def gather(tree: PyTree, mesh: Mesh) -> PyTree:
+    """A copy that this process has whole, on its first device; all processes call it."""
+    copies = _copy_everywhere(mesh)(tree)
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), copies)
+
+
+@functools.cache
+def _copy_everywhere(mesh: Mesh) -> Callable[[PyTree], PyTree]:
+    return jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=replicated(mesh))

@@ -1,9 +1,7 @@
 """The training loop, for every model and task."""
 
 import dataclasses
-import enum
 import functools
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,23 +14,19 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from akorn_jax import config as configs
-from akorn_jax import data, feed, optimizer, progress, sharding, writers
+from akorn_jax import feed, optimizer, processes, progress, sharding, writers
 from akorn_jax import state as states
 from akorn_jax.checkpoint import Checkpoints
 from akorn_jax.errors import UserError
+from akorn_jax.nonfinite import NonFinite
+from akorn_jax.preemption import Outcome, Stop
+from akorn_jax.probe import Probe
 from akorn_jax.state import TrainState
-from akorn_jax.watch import Watch
+from akorn_jax.watch import Trace, Watch
 
 Array = jax.Array
 PyTree = Any
 Metrics = dict[str, Array]
-
-
-class Outcome(enum.Enum):
-    """Why a run ended."""
-
-    DONE = "done"
-    TIME_LIMIT = "time limit"
 
 
 def train(config: ConfigDict, workdir: epath.Path) -> Outcome:
@@ -43,10 +37,10 @@ def train(config: ConfigDict, workdir: epath.Path) -> Outcome:
         workdir: gets TensorBoard events and `checkpoints`.
 
     Raises:
-        UserError: the config, the data or the devices do not fit together.
-        FloatingPointError: too many steps had a non-finite loss or gradient.
+        UserError: the config, the data or the devices do not fit together; too many steps had a
+            non-finite loss or gradient; the last state could not be saved.
     """
-    started = time.monotonic()
+    stop = Stop(config.max_hours)
     check(config)
 
     # The devices, and what is trained on them
@@ -57,9 +51,7 @@ def train(config: ConfigDict, workdir: epath.Path) -> Outcome:
     transformation, schedule = optimizer.make(config.optimizer, config.num_steps)
 
     # The data: its order depends on the seed and the step alone
-    examples = data.load(config.data, "train", config.data_dir)
-    order = data.Order(len(examples), config.batch_size, config.seed)
-    batches = feed.Resident(feed.fields(examples, task.fields), order, mesh)
+    batches = feed.make(config, task.fields, mesh)
 
     # The state, from the newest intact checkpoint if there is one
     shapes = jax.eval_shape(lambda: states.create(model, transformation))
@@ -68,55 +60,93 @@ def train(config: ConfigDict, workdir: epath.Path) -> Outcome:
     restored = checkpoints.restore_latest(shapes, placement)
     if restored is None:
         state = jax.jit(lambda: states.create(model, transformation), out_shardings=placement)()
-        first = 0
+        first, seen = 0, {}
     else:
-        state, first = restored.state, restored.step
+        first, state, seen = restored
+        check_continues(config, first)
         logging.info("Resuming from step %d.", first)
     update = make_update(model, task, transformation, config, placement)
-    configs.save(config, workdir)  # all fits: from now on this directory belongs to the run
 
-    # The loop: dispatch a call, then look at what the call before it gave
+    # What people watch, none of which changes the training
+    writer = writers.create_writer(workdir, first_step=first, wandb_project=config.wandb_project)
+    nonfinite = NonFinite(
+        config.skip_nonfinite,
+        workdir / "nonfinite.json",
+        batches.records,
+        checkpoints.last_good,
+        seen.get("nonfinite", 0),
+    )
+    watch = Watch(config, task.views, schedule, writer, nonfinite)
+    probe = Probe(config, model, task, mesh, writer)
+    trace = Trace(workdir, config.profile_at)
+    if processes.is_primary():
+        configs.save(config, workdir)  # all fits: from now on this directory belongs to the run
+        watch.introduce(first, shapes.params)
     logging.info(
         "Training %s parameters on %d scenes and %d devices, steps %d to %d.",
         f"{sum(leaf.size for leaf in jax.tree.leaves(shapes.params)):,}",
-        *(len(examples), mesh.size, first, config.num_steps),
+        *(len(batches.records), mesh.size, first, config.num_steps),
     )
-    writer = writers.create_writer(workdir, first_step=first)
-    watch = Watch(config, task.views, schedule, writer, checkpoints.last_good)
-    outcome, pending = Outcome.DONE, None
-    with checkpoints, progress.bar(config.num_steps, first) as bar:
-        for step in range(first, config.num_steps, config.steps_per_call):
-            source, rows = batches(step, config.steps_per_call)
+
+    # The loop: dispatch a call, then look at what the call before it gave
+    done, outcome, pending = first, None, None
+    with checkpoints, batches, stop, probe, progress.bar(config.num_steps, first) as bar:
+        while done < config.num_steps and outcome is None:
+            trace(done, state.step)
+            batch = batches(done, config.steps_per_call)
             with jax.transfer_guard("disallow"):
-                state, metrics = update(state, source, rows)
+                state, metrics = update(state, batch.source, batch.chosen)
             if pending is not None:
                 watch(*pending)
-            done = step + config.steps_per_call
-            pending = (done, metrics, rows)
+            done += config.steps_per_call
+            pending = (done, metrics, batch)
             bar.update(done, loss=watch.loss)
-            late = 0 < config.max_hours < (time.monotonic() - started) / 3600
-            if done % config.checkpoint_every == 0 or done == config.num_steps or late:
+            watch.histograms(done, state.params, mesh)
+            state = probe(done, state)
+            outcome = stop()
+            if done % config.checkpoint_every == 0 or done == config.num_steps or outcome:
                 watch(*pending)  # what is saved was looked at
                 pending = None
-                checkpoints.save(done, state)
-            if late and done < config.num_steps:
-                outcome = Outcome.TIME_LIMIT
-                break
+                checkpoints.save(done, state, {"nonfinite": nonfinite.count})
+        trace.close()
+        checkpoints.wait()
     writer.close()
-    return outcome
+    if checkpoints.last_step != done > first:
+        raise UserError(
+            f"{workdir}: step {done}, the last, could not be saved; {checkpoints.last_good()}. "
+            "Make room and run the same command again."
+        )
+    return outcome if done < config.num_steps else Outcome.DONE
 
 
 def check(config: ConfigDict) -> None:
     """Refuses settings that contradict each other."""
     k = config.steps_per_call
-    for name in ("num_steps", "log_every", "checkpoint_every"):
-        if config[name] < 1 or config[name] % k:
+    if k < 1:
+        raise UserError(f"config.steps_per_call={k}: give 1 or more.")
+    required = ("num_steps", "log_every", "checkpoint_every")
+    for name in (*required, "eval_every", "histogram_every"):
+        if config[name] < (name in required) or config[name] % k:
             raise UserError(
                 f"config.{name}={config[name]} must be a positive multiple of "
-                f"config.steps_per_call={k}."
+                f"config.steps_per_call={k}{'' if name in required else ', or 0'}."
             )
     if config.dtype not in ("float32", "bfloat16"):
         raise UserError(f"config.dtype={config.dtype!r} is unknown; use float32 or bfloat16.")
+    if config.optimizer.schedule == "plateau" and not config.eval_every:
+        raise UserError(
+            "config.optimizer.schedule='plateau' looks at the evaluations during training; set "
+            "config.eval_every."
+        )
+
+
+def check_continues(config: ConfigDict, first: int) -> None:
+    """Refuses calls of so many steps that they would step over the end or over checkpoints."""
+    if first % config.steps_per_call:
+        raise UserError(
+            f"config.steps_per_call={config.steps_per_call} does not divide step {first}, where "
+            "this run goes on; set it to 1."
+        )
 
 
 def make_update(
@@ -125,15 +155,17 @@ def make_update(
     transformation: optax.GradientTransformation,
     config: ConfigDict,
     placement: PyTree,
-) -> Callable[[TrainState, dict[str, Array], Array], tuple[TrainState, Metrics]]:
-    """Compiles `steps_per_call` steps: (state, arrays, rows) to (state, metrics).
+) -> Callable[[TrainState, dict[str, Array], Any], tuple[TrainState, Metrics]]:
+    """Compiles `steps_per_call` steps: (state, source, chosen) to (state, metrics).
 
-    Arrays are `[N, ...]` by field, rows `[K, B]` say which of them each of the K steps takes.
-    Metrics are `[K]` each: what the task gives, and loss, grad_norm, finite. A step whose loss or
-    gradient is not finite leaves the weights as they were.
+    Source and chosen are those of `feed.Batches`. Metrics are `[K]` each: what the task gives, and
+    loss, grad_norm, param_norm, finite. A step whose loss or gradient is not finite leaves the
+    weights as they were.
     """
     graphdef, _, _ = states.split(model)
     seed = config.seed
+    mesh = jax.tree.leaves(placement)[0].mesh
+    split, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
 
     def step(state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -155,18 +187,21 @@ def make_update(
         new = TrainState(state.step, params, buffers, opt_state, ema)
         new = jax.tree.map(lambda n, old: jnp.where(finite, n, old), new, state)
         new = dataclasses.replace(new, step=state.step + 1)
-        return new, {**metrics, "loss": value, "grad_norm": norm, "finite": finite}
+        norms = {"grad_norm": norm, "param_norm": optax.tree.norm(new.params)}
+        return new, {**metrics, "loss": value, **norms, "finite": finite}
 
-    @functools.partial(jax.jit, donate_argnums=0, out_shardings=(placement, None))
+    @functools.partial(jax.jit, donate_argnums=0, out_shardings=(placement, whole))
     def update(
-        state: TrainState, source: dict[str, Array], rows: Array
+        state: TrainState, source: dict[str, Array], chosen: Array | dict[str, Array]
     ) -> tuple[TrainState, Metrics]:
-        def body(state: TrainState, rows: Array) -> tuple[TrainState, Metrics]:
-            return step(state, {name: array[rows] for name, array in source.items()})
+        def body(state: TrainState, chosen: Array | dict[str, Array]) -> tuple[TrainState, Metrics]:
+            # Said aloud, since rows that are gathered would else be worked on by every device.
+            batch = jax.lax.with_sharding_constraint(feed.take(source, chosen), split)
+            return step(state, batch)
 
         if config.steps_per_call == 1:  # XLA's CPU backend is slow inside a loop, even of one step
-            state, metrics = body(state, rows[0])
+            state, metrics = body(state, jax.tree.map(lambda x: x[0], chosen))
             return state, jax.tree.map(lambda m: m[None], metrics)
-        return jax.lax.scan(body, state, rows)
+        return jax.lax.scan(body, state, chosen)
 
     return update

@@ -1,4 +1,4 @@
-"""What is looked at while a model trains: its metrics, its speed, and whether they are finite."""
+"""What people watch while a model trains: metrics, speed, parameters, profiles."""
 
 import time
 from collections.abc import Callable
@@ -6,20 +6,32 @@ from typing import Any
 
 import jax
 import numpy as np
+from clu import parameter_overview
+from etils import epath
+from flax import nnx
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from akorn_jax import processes, sharding
+from akorn_jax.feed import Batches
+from akorn_jax.names import by_name
+from akorn_jax.nonfinite import NonFinite
+
 Array = jax.Array
+PyTree = Any
+
+PROFILED_CALLS = 5
 
 
 class Watch:
-    """Reads the metrics of finished steps, writes their means, and stops a run that diverged.
+    """Reads the metrics of finished steps and writes their means.
 
     Args:
-        config: `log_every` and `skip_nonfinite`.
+        config: `log_every` and `histogram_every`.
         views: images that the network sees for each scene of the batch.
         schedule: learning rate of the update after t others.
         writer: a CLU metric writer.
-        last_good: what to say of where to go on from after a stop.
+        nonfinite: is told of steps that were not finite.
     """
 
     def __init__(
@@ -28,53 +40,63 @@ class Watch:
         views: int,
         schedule: Callable[[int], Any],
         writer: Any,
-        last_good: Callable[[], str],
+        nonfinite: NonFinite,
     ) -> None:
         self.loss: float | None = None
         self._config = config
         self._images = views * config.batch_size
         self._schedule = schedule
         self._writer = writer
-        self._last_good = last_good
+        self._nonfinite = nonfinite
         self._sums: list[dict[str, np.ndarray]] = []
-        self._nonfinite = 0
         self._waited = 0.0
         self._since: float | None = None
 
-    def waited(self, seconds: float) -> None:
-        """Adds time in which the loop waited for data."""
-        self._waited += seconds
+    def introduce(self, step: int, params: PyTree) -> None:
+        """Writes the config and a table of the parameters."""
+        shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)
+        table = parameter_overview.get_parameter_overview(
+            nnx.to_pure_dict(shapes), include_stats=False
+        )
+        config = self._config.to_yaml()
+        texts = {"config": f"```\n{config}\n```", "parameters": f"```\n{table}\n```"}
+        self._writer.write_texts(step, texts)
+        self._writer.write_hparams(self._config.to_dict())
 
-    def __call__(self, done: int, metrics: dict[str, Array], rows: np.ndarray) -> None:
+    def __call__(self, done: int, metrics: dict[str, Array], batch: Batches) -> None:
         """Looks at the metrics `[K]` of the K steps that ended with step `done`.
 
         Args:
             done: number of steps made after them.
             metrics: of each step.
-            rows: the scenes each step saw, `[K, B]`.
+            batch: what they took.
 
         Raises:
-            FloatingPointError: more than `skip_nonfinite` steps were not finite.
+            UserError: more than `skip_nonfinite` steps were not finite.
         """
         values = jax.device_get(metrics)  # waits for the device
         now = time.monotonic()
         self.loss = float(values["loss"][-1])
         for i in np.flatnonzero(~values.pop("finite")):
-            self._nonfinite += 1
-            if self._nonfinite > self._config.skip_nonfinite:
-                step = done - len(rows) + int(i)
-                raise FloatingPointError(
-                    f"step {step}: loss {values['loss'][i]}, gradient norm "
-                    f"{values['grad_norm'][i]}; {self._last_good()}. Lower "
-                    "config.optimizer.learning_rate, or tolerate some with config.skip_nonfinite."
-                    f" The batch's scenes: {rows[i].tolist()}"
-                )
+            step = done - len(batch.rows) + int(i)
+            self._nonfinite(step, values["loss"][i], values["grad_norm"][i], batch.rows[i])
         self._sums.append(values)
+        self._waited += batch.waited
         if self._since is None:  # the first call compiled: its time says nothing of the speed
             self._since, self._waited = now, 0.0
             return
         if done % self._config.log_every == 0:
             self._write(done, now)
+
+    def histograms(self, done: int, params: PyTree, mesh: Mesh) -> None:
+        """Every `histogram_every` steps: how each array of parameters is distributed."""
+        every = self._config.histogram_every
+        if not every or done % every:
+            return
+        whole = sharding.gather(params, mesh)
+        if processes.is_primary():
+            arrays = {f"params/{n}": np.asarray(x, np.float32) for n, x in by_name(whole).items()}
+            self._writer.write_histograms(done, arrays)
 
     def _write(self, done: int, now: float) -> None:
         names = self._sums[0]
@@ -86,6 +108,47 @@ class Watch:
         scalars["train/images_per_sec"] = steps * self._images / seconds
         scalars["train/step_seconds"] = seconds / steps
         scalars["train/data_wait_share"] = self._waited / seconds
-        scalars["train/nonfinite_steps"] = self._nonfinite
+        scalars["train/nonfinite_steps"] = self._nonfinite.count
+        scalars |= _memory()
         self._writer.write_scalars(done, scalars)
         self._sums, self._since, self._waited = [], now, 0.0
+
+
+class Trace:
+    """Writes a profile of `PROFILED_CALLS` calls of the compiled step, for TensorBoard.
+
+    Args:
+        workdir: gets `plugins/profile`.
+        at: first step that is profiled; 0 is none.
+    """
+
+    def __init__(self, workdir: epath.Path, at: int) -> None:
+        self._directory = str(workdir)
+        self._at = at if processes.is_primary() else 0
+        self._left = 0
+
+    def __call__(self, done: int, before: Array | None) -> None:
+        """Called before each call of the step, with any result of the one before it."""
+        if self._at and done >= self._at:
+            self._at = 0
+            self._left = PROFILED_CALLS
+            jax.block_until_ready(before)
+            jax.profiler.start_trace(self._directory)
+        elif self._left:
+            self._left -= 1
+            if not self._left:
+                jax.block_until_ready(before)
+                jax.profiler.stop_trace()
+
+    def close(self) -> None:
+        """Ends a profile that is not complete."""
+        if self._left:
+            jax.profiler.stop_trace()
+            self._left = 0
+
+
+def _memory() -> dict[str, float]:
+    """Gigabytes on the first device, where it says."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    names = {"bytes_in_use": "train/device_gb", "peak_bytes_in_use": "train/device_peak_gb"}
+    return {name: stats[key] / 1e9 for key, name in names.items() if key in stats}

@@ -70,6 +70,14 @@ def get_config() -> ConfigDict:
     config.keep_checkpoints = 3
     config.skip_nonfinite = 0  # steps with a non-finite loss or gradient that are tolerated
     config.max_hours = 0.0  # save and leave with exit code 124 after so long; 0 is no limit
+    config.histogram_every = 0  # steps between histograms of the parameters; 0 is none
+    config.profile_at = 0  # step from which a few calls are profiled for TensorBoard; 0 is none
+    config.wandb_project = ""  # also log to this project of Weights & Biases
+
+    # Evaluation while it trains, of the averaged weights
+    config.eval_every = 0  # steps; 0 is only at the end
+    config.eval_split = "validation"  # part of the protocol
+    config.eval_scenes = 64  # the first so many of it
 
     # Evaluation
     config.eval = ConfigDict()

@@ -1,5 +1,7 @@
 """The loop: it learns, resumes exactly, and is the same program on any number of devices."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from akorn_jax import optimizer, sharding
 from akorn_jax import state as states
 from akorn_jax.checkpoint import Checkpoints
+from akorn_jax.data import Order
 from akorn_jax.errors import UserError
 from akorn_jax.train import Outcome, make_update, train
 
@@ -153,8 +156,13 @@ def test_a_run_that_diverges_stops_with_the_step_and_the_scenes(tiny, tmp_path):
     tiny.optimizer.warmup_steps = 0
     tiny.optimizer.schedule = "constant"
     tiny.checkpoint_every = 1
-    with pytest.raises(FloatingPointError, match=r"step \d+: loss .*last good checkpoint is .*/\d"):
+    with pytest.raises(UserError, match=r"step \d+: loss .*last good checkpoint is .*/\d") as error:
         train(tiny, epath.Path(tmp_path))
+    assert "\n" not in str(error.value)
+    ((step, noted),) = json.loads((tmp_path / "nonfinite.json").read_text()).items()
+    rows = Order(96, 8, tiny.seed)[int(step)]
+    assert noted["scenes"] == rows.tolist()
+    assert noted["records"] == (32 + rows).tolist()  # the training part starts there
     leaves = jax.tree.leaves(final_state(tiny, tmp_path).state.params)
     assert all(np.isfinite(leaf).all() for leaf in leaves)
 
@@ -170,6 +178,10 @@ def test_a_run_that_diverges_stops_with_the_step_and_the_scenes(tiny, tmp_path):
         ({"model.oscillator_dim": 3}, "config.model: channels=8 is not divisible by oscill"),
         ({"model.image_size": 30}, "config.model: image_size=30 is not divisible by patch_size=4"),
         ({"mesh.data": 3}, "mesh"),
+        ({"steps_per_call": 0}, "config.steps_per_call=0: give 1 or more"),
+        ({"steps_per_call": 4, "eval_every": 2}, "config.eval_every=2 must be .* or 0"),
+        ({"optimizer.schedule": "plateau"}, "set config.eval_every"),
+        ({"data.loading": "steam"}, "config.data.loading='steam' is unknown"),
     ],
 )
 def test_settings_that_do_not_fit_are_one_line(tiny, tmp_path, change, message):

@@ -1,0 +1,135 @@
+"""Scores of the averaged weights on a few held-out scenes, while the training goes on."""
+
+import collections
+import concurrent.futures
+import dataclasses
+import io
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+from PIL import Image
+
+from akorn_jax import data, feed, optimizer, processes, sharding
+from akorn_jax import state as states
+from akorn_jax.evaluation import discovery, plots, set_prediction
+from akorn_jax.evaluation.matching import match_labels
+from akorn_jax.evaluation.result import Result
+from akorn_jax.state import TrainState
+
+Array = jax.Array
+PyTree = Any
+
+NUM_PICTURES = 16
+MAX_BEHIND = 4  # evaluations that may be under way; each holds a copy of the weights
+
+
+class Probe:
+    """Called after every call of the compiled step; use as a context manager, which waits.
+
+    The loss of the scenes is computed by all devices, between two steps. Everything else is done
+    by process 0 in a thread, from a copy of the weights: its first device makes features, and
+    another process clusters them.
+
+    Args:
+        config: `eval_every`, `eval_split`, `eval_scenes` and `eval`.
+        model: whose weights are evaluated.
+        task: gives the loss and says what is scored.
+        mesh: the devices.
+        writer: a CLU metric writer.
+
+    Raises:
+        UserError: the protocol has no such scenes.
+    """
+
+    def __init__(
+        self, config: ConfigDict, model: nnx.Module, task: Any, mesh: jax.sharding.Mesh, writer: Any
+    ) -> None:
+        self._every = config.eval_every
+        if not self._every:
+            return
+        self._config = config.copy_and_resolve_references()
+        self._config.eval.baselines = False
+        self._config.eval.num_workers = 1
+        self._graphdef, _, _ = states.split(model)
+        self._task, self._mesh, self._writer = task, mesh, writer
+        self._examples = _few(config)
+        arrays = feed.fields(self._examples, task.fields)
+        everywhere = sharding.replicated(mesh)
+        self._batch = {
+            name: jax.make_array_from_callback(array.shape, everywhere, array.__getitem__)
+            for name, array in arrays.items()
+        }
+        self._loss = jax.jit(self._compute_loss, out_shardings=everywhere)
+        self._report = jax.jit(optimizer.report, donate_argnums=0)
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "evaluation")
+        self._pending: collections.deque[concurrent.futures.Future] = collections.deque()
+
+    def __call__(self, done: int, state: TrainState) -> TrainState:
+        """Every `eval_every` steps: starts an evaluation, and tells a plateau schedule the loss."""
+        if not self._every or done % self._every:
+            return state
+        loss = self._loss(state.ema, self._batch)
+        if self._config.optimizer.schedule == "plateau":
+            state = dataclasses.replace(state, opt_state=self._report(state.opt_state, loss))
+        weights = sharding.gather(state.ema, self._mesh)
+        if processes.is_primary():
+            while len(self._pending) >= MAX_BEHIND:
+                self._pending.popleft().result()
+            self._pending.append(self._thread.submit(self._evaluate, done, weights, loss))
+        return state
+
+    def __enter__(self) -> "Probe":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if not self._every:
+            return
+        self._thread.shutdown(wait=True, cancel_futures=kind is not None)
+        if kind is None:
+            for evaluation in self._pending:
+                evaluation.result()
+
+    def _compute_loss(self, ema: tuple[PyTree, PyTree], batch: dict[str, Array]) -> Array:
+        params, buffers = ema
+        params = jax.tree.map(lambda p: p.astype(self._config.dtype), params)
+        model = nnx.merge(self._graphdef, params, buffers, copy=True)
+        loss, _ = self._task.loss(model, batch, jax.random.key(self._config.eval.seed))
+        return loss
+
+    def _evaluate(self, done: int, weights: tuple[PyTree, PyTree], loss: Array) -> None:
+        models = {"trained": nnx.merge(self._graphdef, *weights)}
+        examples = self._examples
+        if self._task.evaluation == "segmentation":
+            result = discovery.evaluate(models, examples, self._config)
+        else:
+            targets = self._task.targets(examples.attributes)
+            result = set_prediction.evaluate(models, examples, targets, self._config)
+        found = {name: result.summary.get(name) for name in result.columns}
+        scores = {f"eval/{name}": x for name, x in found.items() if isinstance(x, float)}
+        self._writer.write_scalars(done, {"eval/loss": float(loss), **scores})
+        if result.labels is not None:
+            self._writer.write_images(done, {"eval/segmentation": _picture(examples, result)})
+
+
+def _few(config: ConfigDict) -> data.Examples:
+    """The first `eval_scenes` scenes of a part."""
+    few = dict(config.data)
+    if few[config.eval_split] is not None:
+        start, stop = few[config.eval_split]
+        last = start + config.eval_scenes
+        few[config.eval_split] = (start, last if stop is None else min(stop, last))
+    return data.load(few, config.eval_split, config.data_dir)
+
+
+def _picture(examples: data.Examples, result: Result) -> np.ndarray:
+    """The first scenes, their truth and their segments, `[H, W, 3]` uint8."""
+    shown = slice(NUM_PICTURES)
+    true = examples.labels[shown]
+    pred = match_labels(true, result.labels[shown], ignore_ids=examples.ignore_ids)
+    captions = [f"FG-ARI {score:.2f}" for score in result.per_image["fg_ari"][shown]]
+    file = io.BytesIO()
+    plots.segmentation(file, examples.images[shown], true, pred, captions)
+    return np.asarray(Image.open(file).convert("RGB"))
