@@ -1,7 +1,5 @@
 """Puts a report together and writes it."""
 
-import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from akorn_jax import config as configs
-from akorn_jax import data, evaluate, progress
+from akorn_jax import evaluate, progress
 from akorn_jax import state as states
 from akorn_jax.data import Examples
 from akorn_jax.errors import UserError
@@ -26,7 +24,6 @@ from akorn_jax.report.run import Run
 
 HERE = Path(__file__).parent
 FILE = "report.html"
-PREDICTIONS = "predictions.npz"
 MAX_BYTES = 5_000_000
 
 # Curves in the order in which they are shown; others that begin with eval/ come after them.
@@ -64,7 +61,7 @@ def write(
             f"--workdir={run.workdir}: metrics.json is of step {run.summary['step']}, the newest "
             f"checkpoint of step {step}; evaluate again with --mode=evaluate."
         )
-    examples = data.load(config.data, config.eval.split, config.data_dir)
+    examples = evaluate.load(run.config)
     page = render(run, others, model, examples)
     if len(page.encode()) > MAX_BYTES:
         logging.warning("The report has %.1f MB.", len(page.encode()) / 1e6)
@@ -89,8 +86,7 @@ def render(run: Run, others: Sequence[Run], model: nnx.Module, examples: Example
     key = next((name for name in scores.RANKING if name in run.scores), None)
     parts: dict[str, Any] = {"gallery": [], "frames": None, "slots": [], "charts": []}
     if key is not None:
-        pred = predictions(run, model, examples)
-        parts["gallery"] = scenes.gallery(examples, pred, run.scores, key)
+        parts["gallery"] = scenes.gallery(examples, predictions(run, examples), run.scores, key)
         parts["charts"] = score_charts(run, examples, key)
         shown = scenes.spread(run.scores[key], oscillators.NUM_SCENES)[::-1]
         parts["slots"] = slots.draw(model, run.config, examples, shown)
@@ -102,6 +98,7 @@ def render(run: Run, others: Sequence[Run], model: nnx.Module, examples: Example
         title=scores.title,
         facts=facts(run, model),
         columns=scores.columns(run),
+        sortings=scores.sortings(run),
         groups=scores.table(run, others),
         by_color=scores.by_color(run, key) if key else [],
         curves=training_charts(run),
@@ -113,26 +110,21 @@ def render(run: Run, others: Sequence[Run], model: nnx.Module, examples: Example
     )
 
 
-def predictions(run: Run, model: nnx.Module, examples: Examples) -> np.ndarray:
-    """The evaluated label maps `[N, H, W]`: those kept in `DIR/predictions.npz`, or made again."""
-    path, settings = run.workdir / PREDICTIONS, _settings(run)
+def predictions(run: Run, examples: Examples) -> np.ndarray:
+    """The label maps `[N, H, W]` that were scored.
+
+    Raises:
+        UserError: they are not there, or of another evaluation.
+    """
+    path = run.workdir / evaluate.PREDICTIONS
     if path.exists():
         with path.open("rb") as file, np.load(file) as kept:
-            if str(kept["settings"]) == settings:
+            if kept["step"] == run.summary["step"] and len(kept["labels"]) == len(examples):
                 return kept["labels"]
-    config = run.config.copy_and_resolve_references()
-    config.eval.up_tiling = run.summary.get("up_tiling", config.eval.up_tiling)
-    labels = evaluate.segment(model, examples, config.data, config)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, labels=labels.astype(np.uint8), settings=settings)
-    path.write_bytes(buffer.getvalue())
-    return labels
-
-
-def _settings(run: Run) -> str:
-    """What the label maps depend on."""
-    kept = {"metrics": run.summary, "eval": configs.to_dict(run.config)["eval"]}
-    return json.dumps(kept, sort_keys=True)
+    raise UserError(
+        f"--workdir={run.workdir}: {path.name} does not fit metrics.json; evaluate again with "
+        "--mode=evaluate."
+    )
 
 
 def score_charts(run: Run, examples: Examples, key: str) -> list[tuple[str, str]]:
@@ -150,11 +142,10 @@ def score_charts(run: Run, examples: Examples, key: str) -> list[tuple[str, str]
         label, mean = scores.title(name), run.summary[name]
         alt = f"Histogram of {label} over {len(examples)} scenes; the mean is {mean:.3f}."
         found.append((charts.histogram(run.scores[name], label, mean), alt))
-    counts = np.array([scenes.count_objects(examples, i) for i in range(len(examples))])
-    if len(np.unique(counts)) > 1:
+    if len(np.unique(examples.counts)) > 1:
         label = scores.title(key)
         alt = f"{label} against the number of objects in the scene."
-        found.append((charts.by_count(counts, run.scores[key], label), alt))
+        found.append((charts.by_count(examples.counts, run.scores[key], label), alt))
     return found
 
 

@@ -15,6 +15,9 @@ from akorn_jax import config as configs
 from akorn_jax import provenance
 from akorn_jax.errors import UserError
 
+# What an evaluation may set, and writes down.
+EVALUATION = ("split", "up_tiling", "num_slots", "num_iterations", "min_objects", "max_objects")
+
 Curve = tuple[np.ndarray, np.ndarray]
 
 
@@ -24,7 +27,7 @@ class Run:
 
     Attributes:
         workdir: where it is.
-        config: what it was made with.
+        config: what it was made with, and how it was evaluated.
         summary: what `metrics.json` holds.
         elsewhere: what `metrics-*.json` hold, the scores on other datasets.
         scores: per-image scores `[N]` by name; NaN where an image has none.
@@ -79,13 +82,22 @@ def read(workdir: epath.PathLike, config: ConfigDict | None = None) -> Run:
     scores.pop("record", None)
     return Run(
         workdir=workdir,
-        config=config,
+        config=_evaluated(config, summary),
         summary=summary,
         elsewhere=elsewhere,
         scores=scores,
         curves=curves(workdir),
         starts=provenance.read(workdir),
     )
+
+
+def _evaluated(config: ConfigDict, summary: dict[str, Any]) -> ConfigDict:
+    """The config with what was set for the evaluation alone."""
+    config = config.copy_and_resolve_references()
+    for name in EVALUATION:
+        if name in summary:
+            config.eval[name] = summary[name]
+    return config
 
 
 def curves(workdir: epath.Path) -> dict[str, Curve]:

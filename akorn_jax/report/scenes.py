@@ -25,7 +25,7 @@ class Scene:
     Attributes:
         index: place in the evaluated split.
         record: place in the prepared data.
-        num_objects: in the picture.
+        num_objects: as the protocol counts them.
         scores: by name; None where the scene has no such score.
         size: (height, width) of the pictures.
         image, true, pred: data URIs.
@@ -87,7 +87,7 @@ def draw(examples: Examples, pred: np.ndarray, scores: dict[str, np.ndarray], in
     return Scene(
         index=index,
         record=int(examples.records[index]),
-        num_objects=count_objects(examples, index),
+        num_objects=int(examples.counts[index]),
         scores={
             name: None if np.isnan(values[index]) else float(values[index])
             for name, values in scores.items()
@@ -99,12 +99,6 @@ def draw(examples: Examples, pred: np.ndarray, scores: dict[str, np.ndarray], in
         true_outline=outline(true),
         pred_outline=outline(matched),
     )
-
-
-def count_objects(examples: Examples, index: int) -> int:
-    """Objects that are in the picture."""
-    ids = np.unique(examples.labels[index])
-    return int(np.sum(~np.isin(ids, (*examples.background_ids, *examples.ignore_ids))))
 
 
 def shrink(labels: np.ndarray) -> np.ndarray:

@@ -8,9 +8,12 @@ import numpy as np
 
 from akorn_jax import config as configs
 from akorn_jax.errors import UserError
+from akorn_jax.evaluation.set_prediction import HEADINGS
 from akorn_jax.report.run import Run
 
-NAMES = {"fg_ari": "FG-ARI", "mbo": "mBO", "ari": "ARI", "miou": "mIoU", "mse": "MSE"}
+SEGMENTATION = {"fg_ari": "FG-ARI", "mbo": "mBO", "ari": "ARI", "miou": "mIoU", "mse": "MSE"}
+NAMES = HEADINGS | SEGMENTATION  # what a run is best known for first
+ERRORS = ("mse",)  # less is better
 RANKING = ("fg_ari", "mbo", "ari", "miou")  # what scenes are ranked by: the first that there is
 
 
@@ -47,9 +50,19 @@ def title(score: str) -> str:
 
 
 def columns(run: Run) -> list[str]:
-    """The scores that a run has, the best known first."""
-    known = [name for name in NAMES if name in run.scores]
-    return known + [name for name in run.scores if name not in NAMES]
+    """The scores that a run has."""
+    return [name for name in NAMES if name in run.summary]
+
+
+def sortings(run: Run) -> list[tuple[str, str]]:
+    """What scenes can be sorted by: (attribute and sign, label)."""
+    found = []
+    for name in [name for name in columns(run) if name in run.scores]:
+        best = 1 if name in ERRORS else -1
+        found.append((f"{name} {best}", f"{title(name)}, best first"))
+        found.append((f"{name} {-best}", f"{title(name)}, worst first"))
+    found += [("objects 1", "objects, fewest first"), ("objects -1", "objects, most first")]
+    return [*found, ("index 1", "order of the data")]
 
 
 def table(run: Run, others: Sequence[Run]) -> list[Group]:
@@ -110,7 +123,11 @@ def _seeds(runs: Sequence[Run], names: Sequence[str]) -> Group:
     rows = [_row(f"seed {run.config.seed}", run.summary, names) for run in runs]
     cells = []
     for name in names:
-        values = np.array([run.summary[name] for run in runs], np.float64)
+        values = [run.summary.get(name) for run in runs]
+        if None in values:
+            cells.append(Cell(None))
+            continue
+        values = np.array(values)
         cells.append(Cell(float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5)))
     mean = Row(f"mean of {len(runs)} seeds", cells, "standard error over seeds", "this run")
     return Group("Seeds of this recipe", [*rows, mean])

@@ -10,6 +10,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from akorn_jax.data import Examples
+from akorn_jax.evaluation import settings
 from akorn_jax.outputs import ModelOutput
 from akorn_jax.report import scenes
 
@@ -42,18 +43,21 @@ def draw(
 ) -> list[Slots]:
     """Pictures of the scenes at `indices`; none where the model has neither masks nor recon."""
     images = examples.images[np.array(indices)]
-    output = _parts(model, images, jax.random.key(config.eval.seed))
+    arguments = settings.call_arguments(model, config.eval)
+    output = _parts(model, images, jax.random.key(config.eval.seed), arguments)
     if output.masks is None and output.recon is None:
         return []
     return [_scene(images[i], output, i, index) for i, index in enumerate(indices)]
 
 
-def _parts(model: nnx.Module, images: np.ndarray, key: jax.Array) -> ModelOutput:
+def _parts(
+    model: nnx.Module, images: np.ndarray, key: jax.Array, arguments: dict[str, int]
+) -> ModelOutput:
     graphdef, state = nnx.split(model)
 
     @jax.jit
     def forward(state: nnx.State, images: jax.Array) -> ModelOutput:
-        output = nnx.merge(graphdef, state)(images.astype(jnp.float32) / 255, key=key)
+        output = nnx.merge(graphdef, state)(images.astype(jnp.float32) / 255, key=key, **arguments)
         return ModelOutput(masks=output.masks, recon=output.recon)
 
     return jax.device_get(forward(state, images))

@@ -1,0 +1,189 @@
+"""The page in a real browser."""
+
+import json
+import shutil
+
+import pytest
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from akorn_jax import report
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+DRIVER = shutil.which("chromedriver") or ""
+QUIET = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic",
+    "--no-first-run", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--window-size=1280,900",
+)  # fmt: skip
+
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver (Debian: chromium-driver)"
+)
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    options = ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in (*QUIET, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = Chrome(options, Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def oscillators_report(oscillators_config, oscillators_run):
+    return f"file://{report.write(oscillators_config, oscillators_run)}"
+
+
+@pytest.fixture(scope="module")
+def slots_report(slots_config, slots_run):
+    return f"file://{report.write(slots_config, slots_run)}"
+
+
+@pytest.fixture
+def page(driver, oscillators_report):
+    driver.get(oscillators_report)
+    return driver
+
+
+def fetched(driver):
+    """Addresses that were asked for, but for those that hold their content."""
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    urls = [
+        e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"
+    ]
+    return [url for url in urls if not url.startswith("data:")]
+
+
+@pytest.mark.parametrize("kind", ["oscillators_report", "slots_report"])
+def test_fetches_nothing_and_complains_of_nothing(kind, driver, request):
+    address = request.getfixturevalue(kind)
+    fetched(driver)  # what came before
+    driver.get_log("browser")
+    driver.get(address)
+    assert fetched(driver) == [address]
+    assert driver.get_log("browser") == []
+    broken = "return [...document.images].filter(i => !i.complete || i.naturalWidth === 0).length"
+    assert driver.execute_script(broken) == 0
+
+
+def test_the_policy_of_the_page_forbids_fetching(page):
+    script = (
+        "fetch('https://example.com').then(() => arguments[0](true), () => arguments[0](false))"
+    )
+    assert page.execute_async_script(script) is False
+    assert any("Content Security Policy" in line["message"] for line in page.get_log("browser"))
+
+
+def film(page):
+    """Where the first film stands, as a share of its length."""
+    return page.execute_script(
+        "const i = document.querySelector('.film img'), p = i.parentElement;"
+        "const a = i.getBoundingClientRect(), b = p.getBoundingClientRect();"
+        "return (b.left - a.left) / a.width"
+    )
+
+
+def test_the_slider_moves_oscillators_energy_and_words(page):
+    slider = page.find_element(By.ID, "step")
+    words = page.find_element(By.ID, "step-name")
+    dot = page.find_element(By.CSS_SELECTOR, ".dot")
+    heights = [float(h) for h in dot.get_attribute("data-heights").split()]
+    assert words.text == "step 2"
+    slider.send_keys(Keys.HOME)
+    assert words.text == "step 0"
+    assert 0 < film(page) < 0.02
+    assert slider.get_attribute("aria-valuetext") == "step 0"
+    slider.send_keys(Keys.ARROW_RIGHT)
+    assert words.text == "step 1"
+    assert film(page) == pytest.approx(1 / 3, abs=0.02)
+    area = dot.find_element(By.XPATH, "..").rect
+    place = (dot.rect["y"] + dot.rect["height"] / 2 - area["y"]) / area["height"]
+    assert 100 * place == pytest.approx(heights[1], abs=2)
+
+
+def test_the_button_plays_and_pauses_by_keyboard(page):
+    button = page.find_element(By.ID, "play")
+    words = page.find_element(By.ID, "step-name")
+    page.execute_script("arguments[0].focus()", button)
+    button.send_keys(Keys.SPACE)
+    assert (button.text, words.text) == ("Pause", "step 0")
+    WebDriverWait(page, 20, 0.05).until(lambda _: words.text == "step 1")
+    button.send_keys(Keys.SPACE)
+    assert button.text == "Play"
+
+
+def test_scenes_are_sorted(page):
+    def scores(name):
+        cards = page.find_elements(By.CSS_SELECTOR, ".card")
+        return [float(card.get_attribute(f"data-{name}")) for card in cards]
+
+    assert scores("fg-ari") == sorted(scores("fg-ari"), reverse=True)
+    select = Select(page.find_element(By.ID, "sort"))
+    select.select_by_visible_text("FG-ARI, worst first")
+    assert scores("fg-ari") == sorted(scores("fg-ari"))
+    select.select_by_visible_text("mBO, best first")
+    assert scores("mbo") == sorted(scores("mbo"), reverse=True)
+    select.select_by_visible_text("order of the data")
+    assert scores("index") == sorted(scores("index"))
+
+
+def test_a_scene_is_enlarged_and_its_neighbour_shown_by_keyboard(page):
+    dialog = page.find_element(By.ID, "zoom")
+    first, second = page.find_elements(By.CSS_SELECTOR, ".card button")[:2]
+    small = first.find_element(By.CSS_SELECTOR, "img").size["width"]
+    first.send_keys(Keys.ENTER)
+    assert dialog.is_displayed()
+    assert len(dialog.find_elements(By.CSS_SELECTOR, ".panels figure")) == 4
+    assert dialog.find_element(By.CSS_SELECTOR, ".panels img").size["width"] > 2 * small
+    name = second.get_attribute("aria-label").removeprefix("Enlarge ")
+    page.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    assert dialog.find_element(By.CSS_SELECTOR, ".caption").text.startswith(name + " ")
+    page.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert not dialog.is_displayed()
+    assert page.switch_to.active_element == second
+
+
+def test_outlines_can_be_hidden(page):
+    outline = page.find_element(By.CSS_SELECTOR, ".card .outline:not(.pred)")
+    assert outline.is_displayed()
+    page.find_element(By.ID, "outlines").click()
+    assert not outline.is_displayed()
+
+
+@pytest.mark.parametrize("kind", ["oscillators_report", "slots_report"])
+def test_nothing_sticks_out_on_a_phone(kind, driver, request):
+    driver.get(request.getfixturevalue(kind))
+    metrics = {"width": 320, "height": 700, "deviceScaleFactor": 2, "mobile": True}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        root = "document.documentElement"
+        assert driver.execute_script(f"return {root}.scrollWidth") == 320
+        outside = driver.execute_script(
+            "return [...document.querySelectorAll('main *, header *')].filter(e => "
+            "!e.closest('.scroll, .film') && e.getBoundingClientRect().right > 321)"
+            ".map(e => e.outerHTML.slice(0, 80))"
+        )
+        assert outside == []
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_without_scripts_everything_is_there(driver, oscillators_report):
+    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        driver.get(oscillators_report)
+        assert len(driver.find_elements(By.CSS_SELECTOR, ".card")) == 16
+        assert driver.find_element(By.CSS_SELECTOR, ".film img").is_displayed()
+        assert driver.find_element(By.ID, "step-name").text == "step 2"
+    finally:
+        driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
