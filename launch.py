@@ -20,7 +20,7 @@ from absl import logging
 from etils import epath
 
 from akorn_jax import config as configs
-from akorn_jax import evaluate, processes, progress, train
+from akorn_jax import data, evaluate, processes, progress, train
 from akorn_jax.errors import UserError
 from akorn_jax.preemption import Outcome
 from configs import base
@@ -111,6 +111,9 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, configs.ConfigDict]
 
 def prepare_data(protocol: configs.ConfigDict, config: configs.ConfigDict) -> None:
     """Makes sure that the dataset of a protocol can be read."""
+    if data.is_of_tfds(protocol.name):
+        data.open_builder(protocol.name, config.data_dir)  # if it is not there, says how to get it
+        return
     prepare(
         protocol.name,
         config.data_dir,

@@ -108,8 +108,8 @@ def open_builder(name: str, data_dir: str | Path) -> tfds.core.DatasetBuilder:
 
 
 def is_of_tfds(name: str) -> bool:
-    """Whether a dataset is TFDS's own: ours have a config in their name."""
-    return "/" not in name
+    """Whether a dataset is TFDS's own; names of ours have a config, "tetrominoes/official"."""
+    return "/" not in name and name in tfds.list_builders(with_community_datasets=False)
 
 
 class Stored:

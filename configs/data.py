@@ -2,7 +2,7 @@
 
 A protocol is `PROTOCOLS["<dataset>:<paper>"]`, with the fields
 
-  name           what `tfds.builder` reads
+  name           what `tfds.builder` reads: "<dataset>/<config>" of ours, or a name of TFDS's own
   split          the prepared split that is sliced, or {"train": ..., "test": ...} where the set
                  comes split
   crop           (top, left, bottom, right) in pixels, or None
@@ -130,6 +130,19 @@ PROTOCOLS = {
         validation=(70_000, 85_000),
         test=(85_000, 100_000),
         num_clusters=11,
+    ),
+    # Slot Attention's set prediction: CLEVR v1.0 itself, of which TFDS has a builder; whole
+    # pictures, squashed. The last 512 of train, by index, are for monitoring.
+    "clevr:slot_attention": _protocol(
+        "clevr",
+        split={"train": "train", "validation": "train", "test": "validation"},
+        size=128,
+        interpolation="bilinear",
+        count="listed",
+        train=(0, 69_488),
+        validation=(69_488, 70_000),
+        test=(0, 15_000),
+        num_clusters=10,
     ),
     # ClevrTex's authors (Karazija et al. 2021) on CLEVR: test, validation, train by index.
     "clevr10:clevrtex": _protocol(

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from configs.data import PROCEDURAL, PROTOCOLS
 from datasets import schemas
 
-KEYS = sorted(PROTOCOLS)
+KEYS = sorted(key for key in PROTOCOLS if "/" in PROTOCOLS[key]["name"])  # not TFDS's own
 PARTS = ("train", "validation", "test")
 FIELDS = {
     "name", "split", "crop", "size", "interpolation", "min_objects", "max_objects", "count",
