@@ -2,7 +2,8 @@
 
 --mode=prepare only prepares, --mode=browse writes a picture of some prepared scenes.
 Without --mode a run prepares its data if need be, trains (from where it was, if it was
-interrupted) and evaluates. Any field of the config can be set with --config.field=value.
+interrupted), evaluates and writes DIR/report.html. Any field of the config can be set with
+--config.field=value. --mode=report writes the report again, --compare=DIR2,DIR3 beside other runs.
 
 Of several processes each runs this command. On TPU slices and under srun they find each other;
 elsewhere say --coordinator=HOST:PORT --num_processes=N --process_id=I.
@@ -20,7 +21,7 @@ from absl import logging
 from etils import epath
 
 from akorn_jax import config as configs
-from akorn_jax import data, evaluate, processes, progress, train
+from akorn_jax import data, evaluate, processes, progress, provenance, report, train
 from akorn_jax.errors import UserError
 from akorn_jax.preemption import Outcome
 from configs import base
@@ -28,7 +29,8 @@ from datasets.contact_sheet import contact_sheet
 from datasets.errors import DatasetError
 from datasets.prepare import prepare
 
-MODES = ("prepare", "browse", "train", "evaluate")
+MODES = ("prepare", "browse", "train", "evaluate", "report")
+REPORTING = (None, "evaluate", "report")
 
 
 def main(arguments: list[str]) -> int:
@@ -63,6 +65,7 @@ def run(arguments: list[str]) -> int:
         contact_sheet(config.data.name, config.data_dir, sheet)
         print(f"Scenes: {sheet}")
     if options.mode in (None, "train"):
+        provenance.record(workdir, arguments)
         outcome = train.train(config, workdir)
         if outcome is Outcome.TIME_LIMIT:
             logging.info("config.max_hours=%s is over; run again to go on.", config.max_hours)
@@ -72,6 +75,8 @@ def run(arguments: list[str]) -> int:
             return 0
     if options.mode in (None, "evaluate") and processes.is_primary():
         evaluate.evaluate(config, workdir, others)
+    if options.mode in REPORTING and processes.is_primary():
+        print(f"Report: {report.write(config, workdir, options.compare)}")
     return 0
 
 
@@ -86,6 +91,13 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, configs.ConfigDict]
     parser.add_argument("--workdir", metavar="DIR", help="of the run; runs/<recipe> by default")
     parser.add_argument("--mode", choices=MODES, help="one part of the run instead of all")
     parser.add_argument(
+        "--compare",
+        metavar="DIR,DIR",
+        type=lambda value: value.split(","),
+        default=[],
+        help="other evaluated runs, whose scores stand beside in the report",
+    )
+    parser.add_argument(
         "--cache_dir",
         default=os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/akorn_jax"),
         help="compiled programs, to start faster",
@@ -99,6 +111,8 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, configs.ConfigDict]
             raise UserError(f"{argument}: no such option; see --help.")
     if options.config is None and options.workdir is None:
         raise UserError("Nothing to run: pass --config=configs/X.py, or --workdir of a run.")
+    if options.compare and options.mode not in REPORTING:
+        raise UserError(f"--compare: --mode={options.mode} writes no report; leave it out.")
     if options.workdir is None:
         recipe = os.path.basename(options.config).replace(".py", "").replace(":", "_")
         options.workdir = os.path.join("runs", recipe)
