@@ -7,6 +7,7 @@ there for the next.
 import atexit
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -56,3 +57,50 @@ def tiny(data_dir):
     config.eval.batch_size = 8
     config.eval.num_workers = 1
     return config
+
+
+@pytest.fixture
+def launch(data_dir):
+    """Starts launch.py on a tiny recipe in a process of its own.
+
+    `launch(workdir, *arguments, devices=1)` gives a `subprocess.Popen` with pipes; none outlives
+    the test.
+    """
+    root = Path(__file__).parents[1]
+    settings = {
+        "data_dir": data_dir,
+        "data.train": (32, 128),
+        "data.validation": (16, 32),
+        "data.test": (0, 16),
+        "data.max_records": 128,
+        "model.channels": 8,
+        "model.num_steps": 2,
+        "batch_size": 8,
+        "num_steps": 24,
+        "log_every": 4,
+        "checkpoint_every": 3,
+        "eval.batch_size": 8,
+        "eval.num_workers": 1,
+        "eval.baselines": False,
+    }
+    started = []
+
+    def start(workdir, *arguments, devices=1):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        command = [sys.executable, "launch.py", "--config=configs/demo.py", f"--workdir={workdir}"]
+        command += [f"--config.{name}={value}" for name, value in settings.items()]
+        process = subprocess.Popen(
+            [*command, *arguments],
+            cwd=root,
+            env={**os.environ, "XLA_FLAGS": f"{flags} --xla_backend_optimization_level=0"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
