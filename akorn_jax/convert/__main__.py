@@ -5,8 +5,9 @@
 
     python -m akorn_jax.convert --to=torch --weights=OUT.pth --workdir=DIR
 
-Files are .pth (read and written by PyTorch, never unpickled), .safetensors or .npz, either a plain
-state dict or that of an `ema_pytorch` module, whose average is what is evaluated.
+Files are .pth or .ckpt (read and written by PyTorch, never unpickled), .safetensors or .npz, either
+a plain state dict, also under Lightning's prefix, or that of an `ema_pytorch` module, whose average
+is what is evaluated.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Files of official weights: `.pth`, `.safetensors` and `.npz`."""
+"""Files of official weights: `.pth` (or Lightning's `.ckpt`), `.safetensors` and `.npz`."""
 
 import importlib
 import pickle
@@ -11,9 +11,11 @@ import safetensors.numpy
 
 from akorn_jax.errors import UserError
 
-KINDS = (".pth", ".safetensors", ".npz")
+KINDS = (".pth", ".safetensors", ".npz", ".ckpt")
 # What training scripts wrap a state dict in.
 WRAPPERS = ("model_state_dict", "state_dict", "model")
+# What modules that hold a model put before its names: Lightning's, `DataParallel`'s.
+PREFIXES = ("model.", "module.")
 # Names inside the state dict of an `ema_pytorch` module.
 AVERAGED, ONLINE = "ema_model.", "online_model."
 
@@ -30,9 +32,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     if not path.is_file():
         raise UserError(f"--weights={path}: no such file.")
     try:
-        arrays = {".pth": _read_torch, ".safetensors": _read_safetensors, ".npz": _read_npz}[
-            path.suffix
-        ](path)
+        arrays = _bare(_READERS.get(path.suffix, _read_torch)(path))
     except (
         OSError,
         EOFError,
@@ -67,7 +67,7 @@ def write(
         np.savez(path, **arrays)
     elif path.suffix == ".safetensors":
         safetensors.numpy.save_file(arrays, path)
-    elif path.suffix == ".pth":
+    elif path.suffix in (".pth", ".ckpt"):
         torch = _torch(path)
         tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         torch.save({"model_state_dict": tensors}, path)
@@ -99,6 +99,9 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
+_READERS = {".safetensors": _read_safetensors, ".npz": _read_npz}
+
+
 def _torch(path: Path):
     try:
         return importlib.import_module("torch")
@@ -111,3 +114,11 @@ def _torch(path: Path):
 
 def _below(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+
+
+def _bare(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays without a prefix that all their names have."""
+    for prefix in PREFIXES:
+        if arrays and all(name.startswith(prefix) for name in arrays):
+            return _bare(_below(arrays, prefix))
+    return arrays

@@ -1,0 +1,51 @@
+"""Weights of Slot Attention's repositories, as their training scripts leave them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from etils import epath
+
+from akorn_jax import config as configs
+from akorn_jax import evaluate
+from akorn_jax import state as states
+from akorn_jax.convert import files, to_official
+from akorn_jax.convert.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+RECIPE = f"{ROOT}/configs/clevr6_slot_attention.py"
+SIZES = {"image_size": 8, "channels": 4, "slot_size": 4, "hidden_size": 4, "num_layers": 2}
+SMALL = [f"--config.model.{name}={value}" for name, value in SIZES.items()]
+
+
+@pytest.mark.parametrize("prefix", ["model.", "module.", "model.module.", ""])
+@pytest.mark.parametrize(("variant", "dialect"), [("", "torch_gru"), (":hhousen", "hhousen")])
+def test_names_under_a_prefix(variant, dialect, prefix, tmp_path):
+    """As in checkpoints of Lightning, in which the model is an attribute of another module."""
+    config = configs.override(configs.from_recipe(RECIPE + variant), SMALL)
+    model = states.build_model(config.model, seed=1)
+    model.dialect = dialect
+    official = to_official(model)
+    weights = tmp_path / "weights.npz"
+    np.savez(weights, **{prefix + name: array for name, array in official.items()})
+    run = tmp_path / "run"
+    main([f"--config={RECIPE}{variant}", *SMALL, f"--weights={weights}", f"--workdir={run}"])
+    _, loaded = evaluate.restore(states.build_model(config.model, seed=0), epath.Path(run))
+    loaded.dialect = dialect
+    for name, array in to_official(loaded).items():
+        np.testing.assert_array_equal(array, official[name])
+
+
+def test_a_prefix_of_some_names_is_part_of_them(tmp_path):
+    weights = tmp_path / "weights.npz"
+    np.savez(weights, **{"model.a": np.zeros(1), "b": np.ones(1)})
+    arrays, averaged = files.read(weights)
+    assert arrays.keys() == averaged.keys() == {"model.a", "b"}
+
+
+def test_checkpoints_of_lightning(tmp_path):
+    torch = pytest.importorskip("torch", reason="reading .ckpt needs PyTorch")
+    content = {"state_dict": {"model.x": torch.ones(2)}, "epoch": 3, "hyper_parameters": {"a": 1}}
+    torch.save(content, tmp_path / "last.ckpt")
+    arrays, _ = files.read(tmp_path / "last.ckpt")
+    assert arrays.keys() == {"x"}
