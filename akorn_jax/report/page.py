@@ -102,7 +102,7 @@ def render(run: Run, others: Sequence[Run], model: nnx.Module, examples: Example
         groups=scores.table(run, others),
         by_color=scores.by_color(run, key) if key else [],
         curves=training_charts(run),
-        config=_flat(configs.to_dict(run.config)),
+        settings=_settings(run.config),
         palette=["#" + bytes(color).hex() for color in PALETTE],
         style=(HERE / "style.css").read_text(),
         script=(HERE / "script.js").read_text(),
@@ -213,6 +213,11 @@ def facts(run: Run, model: nnx.Module) -> dict[str, str]:
 def number(value: float | None, digits: int = 3) -> str:
     """A score for people; a dash where there is none."""
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _settings(config: ConfigDict) -> list[tuple[str, Any]]:
+    """All fields but the published scores, which have their own table."""
+    return [row for row in _flat(configs.to_dict(config)) if row[0] != "published"]
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
