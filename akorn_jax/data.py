@@ -8,6 +8,7 @@ training and for testing.
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,7 @@ class Stored:
     def __init__(self, data: Mapping[str, Any], part: str, data_dir: str | Path) -> None:
         builder = open_builder(data["name"], data_dir)
         self._data = dict(data)
+        self._codes = _codes(builder)
         if is_filtered(data):
             logging.info("Looking which scenes of %s the protocol keeps.", data["name"])
             self.records = np.asarray([record for record, _, _ in _kept(builder, data, part)])
@@ -148,7 +150,7 @@ class Stored:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        return transform(self._source[int(self.records[index])], self._data)
+        return transform(self._source[int(self.records[index])], self._data, self._codes)
 
 
 def is_filtered(data: Mapping[str, Any]) -> bool:
@@ -186,9 +188,9 @@ def _kept(
     total = builder.info.splits[split].num_examples
     if stop is not None and not is_filtered(data):
         total = min(total, stop)  # no more than are needed
-    kept = 0
+    kept, codes = 0, _codes(builder)
     for record, example in enumerate(builder.as_data_source(split=f"{split}[:{total}]")):
-        example = transform(example, data)
+        example = transform(example, data, codes)
         count = num_objects(example, data["count"])
         if kept >= start and _within(count, wanted):
             yield record, example, count
@@ -207,14 +209,29 @@ def _check_enough(kept: int, data: Mapping[str, Any], part: str) -> None:
         )
 
 
-def transform(example: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """One record with the protocol's crop and size.
+def _codes(builder: tfds.core.DatasetBuilder) -> dict[str, np.ndarray]:
+    """See `properties.translations`."""
+    return properties.translations((builder.info.metadata or {}).get("vocabularies", {}))
+
+
+def transform(
+    example: Mapping[str, Any],
+    data: Mapping[str, Any],
+    codes: Mapping[str, np.ndarray] = MappingProxyType({}),
+) -> dict[str, np.ndarray]:
+    """One record with the protocol's crop and size, and codes that mean the same in all datasets.
 
     Objects of TFDS's `clevr` become attributes as our builders store them.
+
+    Args:
+        example: as stored.
+        data: a protocol.
+        codes: tables from stored to common codes, by attribute.
     """
     if "objects" in example:
         example = {"image": example["image"], **properties.from_tfds(example["objects"])}
     example = {name: np.asarray(value) for name, value in example.items()}
+    example |= {name: table[example[name]] for name, table in codes.items()}
     image = example["image"]
     image = image if image.ndim == 3 else image[..., None]
     if image.shape[-1] == 1:

@@ -5,7 +5,7 @@ position (3), and whether there is an object (1), which prediction takes for its
 padding fill a scene up to the largest number of objects.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ import numpy as np
 
 Array = jax.Array
 
-# Codes 1, 2, ... of our prepared data; 0 is no object.
+# Codes 1, 2, ... of CLEVR with masks as published; 0 is no object.
 VALUES = {
     "shape": ("sphere", "cylinder", "cube"),
     "size": ("large", "small"),
@@ -58,6 +58,20 @@ def encode(attributes: Mapping[str, Array], box: str = "scene") -> Array:
     return jnp.concatenate(
         [*(category * present for category in categories), position, present], axis=-1
     )
+
+
+def translations(vocabularies: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
+    """Tables from a dataset's codes to ours, where it numbers the words of `VALUES` differently.
+
+    Args:
+        vocabularies: by field, the word of each code, "none" among them.
+    """
+    tables = {}
+    for name, values in VALUES.items():
+        ours, theirs = ["none", *values], list(vocabularies.get(name, ()))
+        if theirs != ours and sorted(theirs) == sorted(ours):
+            tables[name] = np.array([ours.index(word) for word in theirs], np.uint8)
+    return tables
 
 
 # --- TFDS's own `clevr`, which numbers the values from 0 in an order of its own

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from akorn_jax import data
+from akorn_jax import data, properties
 from akorn_jax.errors import UserError
+from datasets import clevr_with_masks
 
 NO_CROP = {"crop": None, "size": None, "interpolation": "nearest"}
 
@@ -72,6 +73,23 @@ def test_bilinear_is_for_images_alone():
     )
     assert out["image"].shape == (4, 4, 3)
     assert set(np.unique(out["segmentation"])) <= {0, 7}
+
+
+def test_codes_mean_the_same_in_published_and_drawn_data():
+    published, drawn = (
+        clevr_with_masks.ClevrWithMasks.builder_configs[name].vocabularies
+        for name in ("official", "procedural")
+    )
+    assert properties.translations(published) == {}
+    codes = properties.translations(drawn)
+    scene = {"image": np.zeros((4, 4, 3), np.uint8)}
+    words = {name: ["none", drawn[name][-1], drawn[name][1]] for name in properties.VALUES}
+    for name, spoken in words.items():
+        scene[name] = np.array([drawn[name].index(word) for word in spoken], np.uint8)
+    out = data.transform(scene, NO_CROP, codes)
+    for name, spoken in words.items():
+        assert [published[name][code] for code in out[name]] == spoken
+    assert properties.translations({"shape": ["none", "heart"]}) == {}  # other words
 
 
 def test_one_channel_becomes_three():

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from akorn_jax.errors import UserError
 from akorn_jax.layers.slot_attention import SlotAttention
 from akorn_jax.layers.slot_encoder import SlotEncoder
 from akorn_jax.outputs import ModelOutput
@@ -90,9 +91,9 @@ class Model(nnx.Module):
             `[B, K, H, W]`, the attention, in squares of 4 x 4 pixels. All float32.
         """
         if images.shape[1:] != (self.image_size, self.image_size, 3):
-            raise ValueError(
+            raise UserError(
                 f"images have shape {images.shape}; the model takes [B, {self.image_size}, "
-                f"{self.image_size}, 3]: set image_size to what the data has."
+                f"{self.image_size}, 3]: set config.model.image_size to what the data has."
             )
         if slots is None:
             if key is None:

@@ -151,9 +151,9 @@ def test_refuses(wrong, message):
 def test_refuses_images_of_another_size_and_no_randomness(images):
     with pytest.raises(ValueError, match="give `key`, or `slots`"):
         make()(images)
-    with pytest.raises(ValueError, match="set image_size to what the data has"):
+    with pytest.raises(ValueError, match="image_size to what the data has"):
         make()(images[:, :6], key=KEY)
-    with pytest.raises(ValueError, match="set image_size to what the data has"):
+    with pytest.raises(ValueError, match="image_size to what the data has"):
         filled(lambda: set_prediction.Model(**SIZES, rngs=nnx.Rngs(0)))(images[:, :6], key=KEY)
 
 
