@@ -1,7 +1,7 @@
 """What a model with masks made of a scene: its reconstruction, and what each slot claims."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -42,34 +42,45 @@ def draw(
     model: nnx.Module, config: ConfigDict, examples: Examples, indices: Sequence[int]
 ) -> list[Slots]:
     """Pictures of the scenes at `indices`; none where the model has neither masks nor recon."""
-    images = examples.images[np.array(indices)]
-    arguments = settings.call_arguments(model, config.eval)
-    output = _parts(model, images, jax.random.key(config.eval.seed), arguments)
-    if output.masks is None and output.recon is None:
+    outputs = dict(_evaluated(model, config, examples, indices))
+    if all(output.masks is None and output.recon is None for output in outputs.values()):
         return []
-    return [_scene(images[i], output, i, index) for i, index in enumerate(indices)]
+    return [_scene(examples.images[index], outputs[index], index) for index in indices]
 
 
-def _parts(
-    model: nnx.Module, images: np.ndarray, key: jax.Array, arguments: dict[str, int]
-) -> ModelOutput:
+def _evaluated(
+    model: nnx.Module, config: ConfigDict, examples: Examples, indices: Sequence[int]
+) -> Iterator[tuple[int, ModelOutput]]:
+    """The masks and the reconstructions of scenes, as they were in the evaluation.
+
+    What is random in a model depends on the whole batch, so whole batches are run again.
+    """
     graphdef, state = nnx.split(model)
+    arguments = settings.call_arguments(model, config.eval)
+    size, key = config.eval.batch_size, jax.random.key(config.eval.seed)
 
     @jax.jit
-    def forward(state: nnx.State, images: jax.Array) -> ModelOutput:
-        output = nnx.merge(graphdef, state)(images.astype(jnp.float32) / 255, key=key, **arguments)
+    def forward(state: nnx.State, images: jax.Array, key: jax.Array) -> ModelOutput:
+        images = images.astype(jnp.float32) / 255
+        output = nnx.merge(graphdef, state)(images, key=key, **arguments)
         return ModelOutput(masks=output.masks, recon=output.recon)
 
-    return jax.device_get(forward(state, images))
+    for start in sorted({index // size * size for index in indices}):
+        rows = np.minimum(np.arange(start, start + size), len(examples) - 1)  # filled up
+        output = forward(state, examples.images[rows], jax.random.fold_in(key, start))
+        output = jax.device_get(output)
+        for index in indices:
+            if index // size * size == start:
+                yield index, jax.tree.map(lambda part, row=index - start: part[row], output)
 
 
-def _scene(image: np.ndarray, output: ModelOutput, place: int, index: int) -> Slots:
+def _scene(image: np.ndarray, output: ModelOutput, index: int) -> Slots:
     recon = error = None
     if output.recon is not None:
-        pixels = np.rint(255 * np.clip(output.recon[place], 0, 1)).astype(np.uint8)
+        pixels = np.rint(255 * np.clip(output.recon, 0, 1)).astype(np.uint8)
         recon = scenes.picture(scenes.shrink_image(pixels))
         error = float(np.mean(np.abs(pixels.astype(np.float64) - image)) / 255)
-    masks = [] if output.masks is None else output.masks[place]
+    masks = [] if output.masks is None else output.masks
     return Slots(
         index=index,
         image=scenes.picture(scenes.shrink_image(image)),
