@@ -14,7 +14,7 @@ from akorn_jax.errors import UserError
 from akorn_jax.evaluation import baselines, segmentation, settings
 from akorn_jax.evaluation.result import Result, Scores, summarize
 from akorn_jax.evaluation.segmentation import Segments
-from akorn_jax.metrics import has_object, segmentation_scores
+from akorn_jax.metrics import clevrtex_metrics, has_object, segmentation_scores
 
 
 def evaluate(models: Mapping[str, nnx.Module], examples: Examples, config: ConfigDict) -> Result:
@@ -80,8 +80,16 @@ def segment(model: nnx.Module, examples: Examples, config: ConfigDict) -> Segmen
 
 
 def compare(examples: Examples, labels: np.ndarray) -> Scores:
-    """Scores `[N]` of label maps `[N, H, W]` by name."""
-    return segmentation_scores(examples.labels, labels, **_ids(examples))
+    """Scores `[N]` of label maps `[N, H, W]` by name.
+
+    Where label 0 is all the background and every pixel counts, mIoU also as the ClevrTex evaluator
+    has it (`miou_clevrtex`, over the objects).
+    """
+    ids = _ids(examples)
+    scores = segmentation_scores(examples.labels, labels, **ids)
+    if ids == {"background_ids": (0,), "ignore_ids": ()}:
+        scores["miou_clevrtex"] = clevrtex_metrics(examples.labels, labels)["mIoU_fg"]
+    return scores
 
 
 def controls(examples: Examples, config: ConfigDict) -> dict[str, np.ndarray]:
