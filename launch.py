@@ -117,7 +117,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, configs.ConfigDict]
         recipe = os.path.basename(options.config).replace(".py", "").replace(":", "_")
         options.workdir = os.path.join("runs", recipe)
     if options.config is None:
-        config = configs.from_workdir(epath.Path(options.workdir).expanduser())
+        config = base.complete(configs.from_workdir(epath.Path(options.workdir).expanduser()))
     else:
         config = configs.from_recipe(options.config)
     return options, configs.override(config, overrides)

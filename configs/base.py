@@ -96,6 +96,15 @@ def get_config() -> ConfigDict:
     return config
 
 
+def complete(saved: ConfigDict) -> ConfigDict:
+    """A run's saved config, with the defaults of fields that came to be after it was saved."""
+    config = get_config()
+    config.data = protocol(next(iter(PROTOCOLS)), procedural=False)
+    config.unlock()
+    config.update(saved)
+    return config
+
+
 def choose(variant: str, known: tuple[str, ...]) -> set[str]:
     """The variants of a recipe that `--config=recipe.py:a,b` names.
 

@@ -2,10 +2,11 @@
 
 import pytest
 from etils import epath
+from ml_collections import ConfigDict
 
 from akorn_jax import config as configs
 from akorn_jax.errors import UserError
-from configs import demo
+from configs import base, demo
 
 
 @pytest.mark.parametrize(
@@ -112,3 +113,15 @@ def test_an_unwritable_directory(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be made"):
         configs.save(demo.get_config(), epath.Path(tmp_path / "file" / "run"))
+
+
+def test_a_run_saved_before_a_field_existed_gets_its_default():
+    saved = configs.to_dict(demo.get_config())
+    del saved["eval"]["up_tiling"], saved["data"]["raw_dir"], saved["log_every"]
+    config = base.complete(ConfigDict(saved))
+    assert config.eval.up_tiling == 1
+    assert config.log_every == 50
+    assert config.data.name == "tetrominoes/procedural"
+    assert config.model.to_dict() == demo.get_config().model.to_dict()
+    changed = configs.override(config, ["--config.data.raw_dir=/x", "--config.eval.up_tiling=2"])
+    assert (changed.data.raw_dir, changed.eval.up_tiling) == ("/x", 2)
