@@ -21,7 +21,13 @@ Published, on the original data (%, mean ± std over seeds):
 
 Krimmel et al. compare the aggregations over the number of slots: weighted sum and batch norm
 keep their FG-ARI with more slots and objects than in training (11 slots for up to 10 objects), the
-weighted mean and layer norm lose. Their numbers are in figures that are not copied here.
+weighted mean and layer norm lose. Their numbers are in figures that are not copied here. With a run
+of each in DIR1, DIR2, ..., their figure is
+
+    python -m akorn_jax.evaluation.cardinality --workdirs=DIR1,DIR2 --num_slots=7,11 --out=DIR
+
+and a single point of it, --mode=evaluate with --config.eval.num_slots=11 and
+--config.eval.min_objects=7.
 
 One GPU; the paper's was a V100. Seeds differ: the background may get one slot or all of them.
 """
