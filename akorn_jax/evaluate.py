@@ -176,8 +176,9 @@ def report(summary: dict[str, Any], result: Result, pictures: epath.Path | None)
         f"step {summary['step']}",
         caption="Mean ± standard error over scenes." if result.per_image else "",
         box=rich.box.SIMPLE,
+        pad_edge=False,  # fits 80 characters so
     )
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for heading in result.columns.values():
         table.add_column(heading, justify="right", no_wrap=True)
     for method, scores in result.methods.items():

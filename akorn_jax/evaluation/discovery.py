@@ -55,7 +55,7 @@ def evaluate(models: Mapping[str, nnx.Module], examples: Examples, config: Confi
             **({"mse": "MSE"} if "mse" in summaries["trained"] else {}),
             **{group: group for group in groups},
         },
-        methods={name: s | _group_columns(groups, name) for name, s in summaries.items()},
+        methods={name: _columns(s, groups, name) for name, s in summaries.items()},
         notes=tuple(notes),
         per_image=scores["trained"],
         labels=predictions["trained"],
@@ -129,12 +129,12 @@ def by_color(scores: dict[str, Scores], examples: Examples) -> dict[str, Any]:
     }
 
 
-def _group_columns(groups: dict[str, Any], method: str) -> dict[str, float]:
-    columns = {}
-    for name, group in groups.items():
-        columns[name] = group[method]["fg_ari"]
-        columns[f"{name}_se"] = group[method].get("fg_ari_se")
-    return columns
+def _columns(
+    summary: dict[str, float], groups: dict[str, Any], method: str
+) -> dict[str, float | None]:
+    """What the table shows; beyond the two main scores no standard errors, which would not fit."""
+    shown = {name: value for name, value in summary.items() if name != "mse_se"}
+    return shown | {name: group[method]["fg_ari"] for name, group in groups.items()}
 
 
 def _ids(examples: Examples) -> dict[str, tuple[int, ...]]:
