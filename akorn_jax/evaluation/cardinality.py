@@ -25,7 +25,6 @@ from absl import logging
 from etils import epath
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from akorn_jax import config as configs
 from akorn_jax import data, evaluate, progress
@@ -188,6 +187,7 @@ def draw(curves: Sequence[Curve], dataset: str, trained: int | None) -> bytes:
     """
     slots = sorted({curve.num_slots for curve in curves})
     kinds = sorted({curve.kind for curve in curves})
+    counts = sorted(set().union(*(curve.counts for curve in curves)))
     figure = Figure(figsize=(3.2 * len(slots) + 1.6, 3.4), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(slots), sharey=True, squeeze=False)[0]
@@ -209,7 +209,7 @@ def draw(curves: Sequence[Curve], dataset: str, trained: int | None) -> bytes:
             )
         panel.set_title(f"{number} slots", fontsize=10)
         panel.set_xlabel("objects")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.set_xticks(counts)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("FG-ARI, %")
     seen = "" if trained is None else f" (dotted: at most {trained} objects in training)"
