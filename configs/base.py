@@ -13,6 +13,7 @@ from ml_collections.config_dict import placeholder
 
 from akorn_jax.errors import UserError
 from configs.data import PROCEDURAL, PROTOCOLS
+from configs.published import published
 
 
 def get_config() -> ConfigDict:
@@ -23,6 +24,7 @@ def get_config() -> ConfigDict:
     config.batch_size = 256  # scenes a step over all devices; contrastive learning sees each twice
     config.dtype = "float32"  # of the computation; parameters, norms and softmax stay float32
     config.data_dir = "data"  # where prepared datasets are
+    config.published = ()  # what papers report on this protocol; reports show it beside
 
     # Data: a protocol of configs/data.py
     config.data = ConfigDict()
@@ -127,6 +129,7 @@ def contrastive_discovery(protocol_key: str, *, size: int, procedural: bool) -> 
     """
     config = get_config()
     config.data = protocol(protocol_key, procedural=procedural)
+    config.published = published(protocol_key)
     config.task = contrastive(size)
     return config
 
@@ -177,6 +180,7 @@ def slot_discovery(protocol_key: str, chosen: set[str], **model: Any) -> ConfigD
     config.num_steps = 500_000
     config.batch_size = 64
     config.data = protocol(protocol_key, procedural="procedural" in chosen)
+    config.published = published(protocol_key)
     config.model = fields("models", "slot_attention", **model)
     config.task = fields("tasks", "autoencoding")
     slot_attention(config, chosen)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 RECIPES = sorted(
     path
     for path in (ROOT / "configs").glob("*.py")
-    if path.stem not in ("__init__", "base", "data")
+    if path.stem not in ("__init__", "base", "data", "published")
 )
 
 

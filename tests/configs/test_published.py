@@ -7,7 +7,7 @@ import pytest
 from configs import published
 from configs.data import PROTOCOLS
 
-CONFIGS = Path(published.__file__).parents[1]
+CONFIGS = Path(published.__file__).parent
 RECIPES = sorted(p for p in CONFIGS.glob("*_*.py") if p.stem != "__init__")
 
 
