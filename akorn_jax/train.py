@@ -159,8 +159,8 @@ def make_update(
     """Compiles `steps_per_call` steps: (state, source, chosen) to (state, metrics).
 
     Source and chosen are those of `feed.Batches`. Metrics are `[K]` each: what the task gives, and
-    loss, grad_norm, param_norm, finite. A step whose loss or gradient is not finite leaves the
-    weights as they were.
+    loss, grad_norm, param_norm, rate_scale (of a plateau schedule), finite. A step whose loss or
+    gradient is not finite leaves the weights as they were.
     """
     graphdef, _, _ = states.split(model)
     seed = config.seed
@@ -187,8 +187,14 @@ def make_update(
         new = TrainState(state.step, params, buffers, opt_state, ema)
         new = jax.tree.map(lambda n, old: jnp.where(finite, n, old), new, state)
         new = dataclasses.replace(new, step=state.step + 1)
-        norms = {"grad_norm": norm, "param_norm": optax.tree.norm(new.params)}
-        return new, {**metrics, "loss": value, **norms, "finite": finite}
+        watched = {
+            "loss": value,
+            "grad_norm": norm,
+            "param_norm": optax.tree.norm(new.params),
+            "rate_scale": optimizer.plateau_scale(state.opt_state),
+            "finite": finite,
+        }
+        return new, {**metrics, **watched}
 
     @functools.partial(jax.jit, donate_argnums=0, out_shardings=(placement, whole))
     def update(

@@ -49,8 +49,9 @@ class Watch:
         self._writer = writer
         self._nonfinite = nonfinite
         self._sums: list[dict[str, np.ndarray]] = []
+        self._since: float | None = None  # what follows is of the time since then
+        self._timed = 0  # steps
         self._waited = 0.0
-        self._since: float | None = None
 
     def introduce(self, step: int, params: PyTree) -> None:
         """Writes the config and a table of the parameters."""
@@ -81,12 +82,13 @@ class Watch:
             step = done - len(batch.rows) + int(i)
             self._nonfinite(step, values["loss"][i], values["grad_norm"][i], batch.rows[i])
         self._sums.append(values)
-        self._waited += batch.waited
-        if self._since is None:  # the first call compiled: its time says nothing of the speed
-            self._since, self._waited = now, 0.0
-            return
+        if self._since is not None:
+            self._timed += len(batch.rows)
+            self._waited += batch.waited
         if done % self._config.log_every == 0:
             self._write(done, now)
+        if self._since is None:  # the first call compiled: its time says nothing of the speed
+            self._since = now
 
     def histograms(self, done: int, params: PyTree, mesh: Mesh) -> None:
         """Every `histogram_every` steps: how each array of parameters is distributed."""
@@ -99,19 +101,20 @@ class Watch:
             self._writer.write_histograms(done, arrays)
 
     def _write(self, done: int, now: float) -> None:
-        names = self._sums[0]
+        names = self._sums[0].keys() - {"rate_scale"}
         means = {n: float(np.mean(np.concatenate([s[n] for s in self._sums]))) for n in names}
-        steps = sum(len(s["loss"]) for s in self._sums)
-        seconds = now - self._since
         scalars = {f"train/{name}": value for name, value in means.items()}
-        scalars["train/learning_rate"] = float(self._schedule(done - 1))
-        scalars["train/images_per_sec"] = steps * self._images / seconds
-        scalars["train/step_seconds"] = seconds / steps
-        scalars["train/data_wait_share"] = self._waited / seconds
+        scale = self._sums[-1]["rate_scale"][-1]
+        scalars["train/learning_rate"] = float(self._schedule(done - 1) * scale)
+        if self._timed:
+            seconds = now - self._since
+            scalars["train/images_per_sec"] = self._timed * self._images / seconds
+            scalars["train/step_seconds"] = seconds / self._timed
+            scalars["train/data_wait_share"] = self._waited / seconds
         scalars["train/nonfinite_steps"] = self._nonfinite.count
         scalars |= _memory()
         self._writer.write_scalars(done, scalars)
-        self._sums, self._since, self._waited = [], now, 0.0
+        self._sums, self._since, self._timed, self._waited = [], now, 0, 0.0
 
 
 class Trace:

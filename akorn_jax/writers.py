@@ -234,9 +234,11 @@ class WandbWriter(metric_writers.MetricWriter):
             dir=None if "://" in str(workdir) else str(workdir),
             resume="allow",
         )
+        # Evaluations end after later steps: wandb's own count of steps would drop them.
+        self._run.define_metric("*", step_metric="step")
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
-        self._run.log({name: float(value) for name, value in scalars.items()}, step=step)
+        self._log(step, {name: float(value) for name, value in scalars.items()})
 
     def write_images(self, step: int, images: Mapping[str, Any]) -> None:
         logged = {}
@@ -244,12 +246,10 @@ class WandbWriter(metric_writers.MetricWriter):
             value = np.asarray(value)
             batch = value if value.ndim == 4 else value[None]
             logged[name] = [self._wandb.Image(image) for image in batch]
-        self._run.log(logged, step=step)
+        self._log(step, logged)
 
     def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
-        self._run.log(
-            {name: self._wandb.Html(f"<pre>{t}</pre>") for name, t in texts.items()}, step=step
-        )
+        self._log(step, {name: self._wandb.Html(f"<pre>{t}</pre>") for name, t in texts.items()})
 
     def write_histograms(
         self,
@@ -261,7 +261,7 @@ class WandbWriter(metric_writers.MetricWriter):
         for name, value in arrays.items():
             bins = (num_buckets or {}).get(name) or HISTOGRAM_BUCKETS
             logged[name] = self._wandb.Histogram(np.asarray(value), num_bins=bins)
-        self._run.log(logged, step=step)
+        self._log(step, logged)
 
     def write_hparams(self, hparams: Mapping[str, Any]) -> None:
         self._run.config.update(_flatten(hparams), allow_val_change=True)
@@ -280,6 +280,9 @@ class WandbWriter(metric_writers.MetricWriter):
 
     def close(self) -> None:
         self._run.finish()
+
+    def _log(self, step: int, values: Mapping[str, Any]) -> None:
+        self._run.log({"step": step, **values})
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

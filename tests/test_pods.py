@@ -54,9 +54,9 @@ def test_two_processes_train_as_one_and_one_goes_on_where_they_stopped(launch, t
     codes, errors = finish([launch(two, *TRAIN, "--config.num_steps=9")])
     assert codes == [0], errors
     assert "Resuming from step 6." in (two / "log.txt").read_text()
-    for name, steps in (("train/loss", {2, 3, 4, 5, 6, 8, 9}), ("eval/loss", {3, 6, 9})):
+    for name, steps in (("train/loss", range(1, 10)), ("eval/loss", (3, 6, 9))):
         ours, theirs = scalars(two, name), scalars(one, name)
-        assert set(ours) == steps  # calls that compile are not timed, hence not written
+        assert sorted(ours) == list(steps)
         for step in steps:
             np.testing.assert_allclose(ours[step], theirs[step], rtol=1e-5, err_msg=name)
 
@@ -70,7 +70,7 @@ def test_two_processes_stream_their_shares_and_evaluate(launch, tmp_path):
     codes, errors = finish(together(launch, two, *short, "--config.data.loading=stream"))
     assert codes == [0, 0], errors
     ours, theirs = scalars(two, "train/loss"), scalars(one, "train/loss")
-    assert len(ours) == 5
+    assert len(ours) == 6
     np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=1e-5)
     assert (two / "metrics.json").exists()
 
