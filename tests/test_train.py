@@ -93,6 +93,19 @@ def test_eight_devices_are_one(tiny, shape):
     assert_same(*moments, atol=1e-5)
 
 
+def test_every_device_does_its_share(tiny):
+    """Of the work: rows gathered from a sharded array are not by themselves sharded."""
+    one = sharding.make_mesh({"data": 1, "fsdp": 1}, jax.devices()[:1])
+    eight = sharding.make_mesh({"data": 8, "fsdp": 1})
+    flops = []
+    for mesh in (one, eight):
+        state, update = setup(tiny, mesh)
+        source = jax.device_put(scenes(), sharding.batch_sharding(mesh))
+        chosen = jax.device_put(rows(1), sharding.replicated(mesh))
+        flops.append(update.lower(state, source, chosen).compile().cost_analysis()["flops"])
+    assert flops[1] < 0.25 * flops[0]
+
+
 def test_several_steps_a_call_are_the_same_steps(tiny):
     mesh = sharding.make_mesh({"data": 1, "fsdp": 1}, jax.devices()[:1])
     state, update = setup(tiny, mesh)
