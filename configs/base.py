@@ -239,15 +239,18 @@ def fields(kind: str, name: str, **chosen: Any) -> ConfigDict:
         if argument.name in ("self", "rngs"):
             continue
         value = chosen.pop(argument.name, argument.default)
-        config[argument.name] = _optional(int, value)
+        config[argument.name] = placeholder(int) if value is None else value
     if chosen:
         raise TypeError(f"{module.__name__} has no arguments {', '.join(chosen)}.")
     return config
 
 
 def _optional(kind: type, value: Any) -> Any:
-    """The value, or for None a field that can be set to one of a kind."""
-    return placeholder(kind) if value is None else value
+    """A field that holds a value of a kind, or None."""
+    reference = placeholder(kind)
+    if value is not None:
+        reference.set(value)
+    return reference
 
 
 def contrastive(size: int) -> ConfigDict:

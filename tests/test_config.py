@@ -125,3 +125,16 @@ def test_a_run_saved_before_a_field_existed_gets_its_default():
     assert config.model.to_dict() == demo.get_config().model.to_dict()
     changed = configs.override(config, ["--config.data.raw_dir=/x", "--config.eval.up_tiling=2"])
     assert (changed.data.raw_dir, changed.eval.up_tiling) == ("/x", 2)
+
+
+@pytest.mark.parametrize("recipe", ["demo.py", "clevr_akorn.py", "clevrtex_akorn.py:procedural"])
+def test_what_was_none_when_saved_can_be_set(recipe, tmp_path):
+    workdir = epath.Path(tmp_path)
+    config = configs.from_recipe(f"configs/{recipe}")
+    configs.save(config, workdir)
+    back = base.complete(configs.from_workdir(workdir))
+    assert configs.to_dict(back) == configs.to_dict(config)
+    values = {"data.max_objects": 4, "data.max_records": 7, "data.size": 64, "optimizer.b1": 0.5}
+    changed = configs.override(back, [f"--config.{n}={value}" for n, value in values.items()])
+    for name, value in values.items():
+        assert changed[name.split(".")[0]][name.split(".")[1]] == value
