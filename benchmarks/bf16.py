@@ -1,0 +1,67 @@
+"""What computing in bfloat16 costs in quality: the same short runs in both types, seed by seed.
+
+    python -m benchmarks.bf16 --config=configs/tetrominoes_akorn.py --seeds=3 --output=bf16.json \
+        --config.num_steps=1000
+
+Every run is `launch.py` in a process of its own, under `runs/bf16`; one that was interrupted goes
+on. Reported are the scores of each run, their mean and standard error by type, and the difference
+of each seed's pair, which is what a seed's luck does not hide. Not measured yet: it wants a GPU.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+DTYPES = ("float32", "bfloat16")
+SCORES = ("fg_ari", "mbo")
+
+
+def main() -> None:
+    """Runs what is missing, and prints the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--config", default="configs/tetrominoes_akorn.py", help="a recipe")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workdir", default="runs/bf16")
+    parser.add_argument("--output", help="a JSON file")
+    options, overrides = parser.parse_known_args()
+    scores = {
+        dtype: [
+            run(options.config, Path(options.workdir) / f"{dtype}-{seed}", dtype, seed, overrides)
+            for seed in range(options.seeds)
+        ]
+        for dtype in DTYPES
+    }
+    result = {"config": options.config, "overrides": overrides, "runs": scores}
+    for name in SCORES:
+        values = {dtype: np.array([s[name] for s in scores[dtype]]) for dtype in DTYPES}
+        values["difference"] = values["bfloat16"] - values["float32"]
+        result[name] = {kind: mean_and_error(v) for kind, v in values.items()}
+    print(json.dumps(result, indent=2))
+    if options.output:
+        Path(options.output).write_text(json.dumps(result, indent=2) + "\n")
+
+
+def run(recipe: str, workdir: Path, dtype: str, seed: int, overrides: list[str]) -> dict:
+    """The scores of one run."""
+    command = [
+        *(sys.executable, "launch.py", f"--config={recipe}", f"--workdir={workdir}"),
+        *(f"--config.dtype={dtype}", f"--config.seed={seed}", "--config.eval.baselines=false"),
+        *overrides,
+    ]
+    subprocess.run(command, check=True)
+    metrics = json.loads((workdir / "metrics.json").read_text())
+    return {"seed": seed, **{name: metrics[name] for name in SCORES}}
+
+
+def mean_and_error(values: np.ndarray) -> dict[str, float]:
+    """Mean and, of several values, its standard error."""
+    error = float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "se": error}
+
+
+if __name__ == "__main__":
+    main()
