@@ -37,5 +37,13 @@ format: $(VENV)/.installed
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
+## make bench       measure; BASELINE=DIR is a clone of the official repository to compare with
+bench: $(VENV)/.installed
+	$(RUN) -m benchmarks.train_step $(if $(BASELINE),--baseline=$(BASELINE))
+	$(RUN) -m benchmarks.evaluation
+	$(RUN) -m benchmarks.input
+	$(RUN) -m benchmarks.prepare
+	$(RUN) -m benchmarks.rendering
+
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
