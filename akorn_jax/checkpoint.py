@@ -15,6 +15,7 @@ import concurrent.futures
 import contextlib
 import logging
 import math
+import os
 import shutil
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -65,7 +66,7 @@ class Checkpoints:
         """
         if keep < 1:
             raise UserError(f"keep={keep!r}: at least one checkpoint must stay; give 1 or more")
-        self.directory = epath.Path(directory)
+        self.directory = _absolute(epath.Path(directory))
         self.keep = keep
         self.last_step: int | None = None  # newest step known to be intact
         self._damaged: set[int] = set()  # steps that this run has fallen back from
@@ -349,6 +350,12 @@ def _as_leaf(value: jax.Array, like: Any) -> jax.Array:
     impls = []
     jax.eval_shape(lambda key: impls.append(jax.random.key_impl(key)), like)  # also if abstract
     return jax.random.wrap_key_data(value, impl=impls[0])
+
+
+def _absolute(directory: epath.Path) -> epath.Path:
+    """Orbax takes no relative paths."""
+    remote = "://" in str(directory)
+    return directory if remote else epath.Path(os.path.abspath(directory))
 
 
 def _own_sharding(leaf: Any) -> jax.sharding.Sharding:

@@ -27,8 +27,9 @@ TINY = [
 ]
 
 
-def test_a_run_from_nothing_to_scores_and_again(tmp_path, capsys):
-    workdir, data_dir = tmp_path / "run", tmp_path / "data"
+def test_a_run_from_nothing_to_scores_and_again(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    workdir, data_dir = Path("run"), Path("data")  # relative, as the README has them
     command = [*TINY, f"--workdir={workdir}", f"--config.data_dir={data_dir}"]
     assert launch.main(command) == 0
     output = capsys.readouterr()
