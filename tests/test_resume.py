@@ -1,6 +1,7 @@
 """A run that is killed, told to leave or finds damage ends as one that none of it happened to."""
 
 import random
+import re
 import signal
 import time
 
@@ -37,8 +38,8 @@ def saved(workdir, step):
         return checkpointer.restore(path, restore_args=args)
 
 
-def assert_same_end(workdir, reference):
-    ours, theirs = saved(workdir, LAST), saved(reference, LAST)
+def assert_same_end(workdir, reference, last=LAST):
+    ours, theirs = saved(workdir, last), saved(reference, last)
     assert ours.keys() == theirs.keys()
     assert {name.partition(".")[0] for name in ours} >= {"params", "ema", "opt_state", "step"}
     for name, array in ours.items():
@@ -110,21 +111,33 @@ def test_told_to_leave_a_run_saves_and_goes_on_later(launch, tmp_path):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("loading", ["resident", "stream"])
 def test_many_kills_at_random_times_change_nothing(launch, tmp_path, loading):
-    """At least 20 of them, of which each lets the run make some progress or none at all."""
-    arguments = (f"--config.data.loading={loading}", "--config.eval_every=6")
+    """20 of them: while it starts, trains, evaluates on the way, saves and evaluates at the end."""
+    last = 10 * LAST
+    arguments = (
+        f"--config.data.loading={loading}",
+        f"--config.num_steps={last}",
+        "--config.eval_every=9",
+    )
     run, reference = tmp_path / "run", tmp_path / "reference"
-    started = time.monotonic()
-    assert finish(launch(reference, *arguments))[0] == 0
-    whole = time.monotonic() - started
+    assert finish(launch(reference, *arguments), timeout=600)[0] == 0
     rng = random.Random(0)
-    kills = 0
-    while kills < 20:
+    starting = [("I Training ", 1, 2.0)] * 4
+    training = [("train/loss", rng.randint(1, 4), 0.2) for _ in range(12)]
+    evaluating = [("I Evaluating step", 1, 0.3)] * 4
+    for line, times, longest in starting + training + evaluating:
+        count = log(run).count(line) + times
         process = launch(run, *arguments)
-        # Any moment of a run's life; once it is done, the evaluation is what is left to kill.
-        kills += kill(process, lambda: True, delay=rng.uniform(0.2, 1.0) * whole)
-    code, errors = finish(launch(run, *arguments))
+        reached = kill(
+            process,
+            lambda line=line, count=count: log(run).count(line) >= count,
+            delay=rng.uniform(0, longest),
+        )
+        assert reached
+    code, errors = finish(launch(run, *arguments), timeout=600)
     assert code == 0, errors
-    assert_same_end(run, reference)
+    resumed = set(re.findall(r"Resuming from step (\d+)", log(run)))
+    assert len(resumed) > 5, "the kills were spread over the training"
+    assert_same_end(run, reference, last)
     assert (run / "metrics.json").read_text() == (reference / "metrics.json").read_text()
 
 
