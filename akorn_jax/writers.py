@@ -102,7 +102,20 @@ class LogWriter(metric_writers.LoggingWriter):
         logger.info("step %d: wrote %d %s (%s ...)", step, len(names), kind, names[0])
 
 
-class SummaryWriter(metric_writers.MetricWriter):
+class _Writer(metric_writers.MetricWriter):
+    """Refuses, aloud, those kinds of CLU's values that nothing here writes."""
+
+    def write_summaries(self, step: int, values: Mapping[str, Any], metadata: Any = None) -> None:
+        raise NotImplementedError(f"{type(self).__name__} writes no raw summaries")
+
+    def write_videos(self, step: int, videos: Mapping[str, Any]) -> None:
+        raise NotImplementedError(f"{type(self).__name__} writes no videos")
+
+    def write_audios(self, step: int, audios: Mapping[str, Any], *, sample_rate: int) -> None:
+        raise NotImplementedError(f"{type(self).__name__} writes no audio")
+
+
+class SummaryWriter(_Writer):
     """TensorBoard's event files, without TensorFlow.
 
     Every record is in the file when the call returns: a run that is killed loses nothing. Storage
@@ -167,15 +180,6 @@ class SummaryWriter(metric_writers.MetricWriter):
         for part in summary.hparams(_flatten(hparams), {}):
             self._add(None, part)
 
-    def write_summaries(self, step: int, values: Mapping[str, Any], metadata: Any = None) -> None:
-        raise NotImplementedError("raw summaries are not written by this TensorBoard writer")
-
-    def write_videos(self, step: int, videos: Mapping[str, Any]) -> None:
-        raise NotImplementedError("videos are not written by this TensorBoard writer")
-
-    def write_audios(self, step: int, audios: Mapping[str, Any], *, sample_rate: int) -> None:
-        raise NotImplementedError("audio is not written by this TensorBoard writer")
-
     def flush(self) -> None:
         if isinstance(self._file, io.BytesIO):
             self._path.write_bytes(self._file.getvalue())
@@ -209,7 +213,7 @@ class SummaryWriter(metric_writers.MetricWriter):
             self._failed = True
 
 
-class WandbWriter(metric_writers.MetricWriter):
+class WandbWriter(_Writer):
     """Weights & Biases; a run that is started again in the same workdir continues its page."""
 
     def __init__(self, workdir: epath.PathLike, project: str):
@@ -265,15 +269,6 @@ class WandbWriter(metric_writers.MetricWriter):
 
     def write_hparams(self, hparams: Mapping[str, Any]) -> None:
         self._run.config.update(_flatten(hparams), allow_val_change=True)
-
-    def write_summaries(self, step: int, values: Mapping[str, Any], metadata: Any = None) -> None:
-        raise NotImplementedError("raw summaries are not written to Weights & Biases")
-
-    def write_videos(self, step: int, videos: Mapping[str, Any]) -> None:
-        raise NotImplementedError("videos are not written to Weights & Biases")
-
-    def write_audios(self, step: int, audios: Mapping[str, Any], *, sample_rate: int) -> None:
-        raise NotImplementedError("audio is not written to Weights & Biases")
 
     def flush(self) -> None:
         """Nothing: wandb's own process sends what is logged."""
