@@ -11,8 +11,6 @@ from jax.sharding import PartitionSpec as P
 from akorn_jax.layers.slot_attention import AGGREGATIONS, SlotAttention
 
 B, N, K, D, S = 8, 20, 5, 6, 4
-# Compiling costs more than computing here.
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 
 def make(aggregation="mean", gradient="unrolled", num_slots=K):
@@ -40,7 +38,7 @@ def run(layer, x, slots, **call):
     def forward(state, x, slots):
         return nnx.merge(graphdef, state, copy=True)(x, slots, **call)
 
-    return jax.jit(forward, compiler_options=QUICK)(state, x, slots)
+    return jax.jit(forward)(state, x, slots)
 
 
 def in_numpy(layer, x, slots, num_iterations, train):
@@ -138,7 +136,7 @@ def gradients(layer, x, slots, num_iterations):
         out, _ = layer(x, slots, num_iterations=num_iterations)
         return jnp.sum(out**2), out
 
-    grad = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True), compiler_options=QUICK)
+    grad = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
     return grad(params, x)
 
 
@@ -183,10 +181,7 @@ def test_implicit_gradient_of_batch_statistics(num_iterations, tokens):
     before_last = slots
     for _ in range(num_iterations - 1):
         before_last, _ = layer.step(before_last, k, v, fixed)
-    both = [
-        jax.jit(jax.grad(f, argnums=(0, 1)), compiler_options=QUICK)(params, x)
-        for f in (implicit, last_iteration)
-    ]
+    both = [jax.jit(jax.grad(f, argnums=(0, 1)))(params, x) for f in (implicit, last_iteration)]
     for ours, theirs in zip(*map(jax.tree.leaves, both), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
@@ -200,7 +195,7 @@ def temporary_bytes(gradient, num_iterations):
         return jnp.sum(layer(x, slots, num_iterations=num_iterations)[0])
 
     shapes = jnp.zeros((B, 500, D)), jnp.zeros((B, K, S))
-    lowered = jax.jit(jax.grad(loss), compiler_options=QUICK).lower(params, *shapes)
+    lowered = jax.jit(jax.grad(loss)).lower(params, *shapes)
     return lowered.compile().memory_analysis().temp_size_in_bytes
 
 

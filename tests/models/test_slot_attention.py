@@ -12,8 +12,6 @@ from akorn_jax.models import set_prediction, slot_attention
 
 SIZES = {"image_size": 8, "channels": 4, "slot_size": 4, "hidden_size": 4, "num_slots": 3}
 KEY = jax.random.key(0)
-# Compiling costs more than computing here.
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 
 def filled(module):
@@ -41,7 +39,7 @@ def call(model, images, *, num_slots=None, num_iterations=None, train=False, **a
         counts = {"num_slots": num_slots, "num_iterations": num_iterations}
         return model(images, **counts, train=train, **arrays)
 
-    return jax.jit(forward, compiler_options=QUICK)(state, images, arrays)
+    return jax.jit(forward)(state, images, arrays)
 
 
 @pytest.fixture

@@ -26,8 +26,6 @@ LAYERS = {
     # One more iteration than configured: the one with a gradient.
     "i_hh_slot_attention": {"gradient": "implicit", "num_iterations": 4},
 }
-# Compiling costs more than computing here.
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 # Zero but for rounding: the softmax over slots cancels a shift of all queries, and of all logits.
 ZERO = ("norm_slots.bias", "decoder_cnn.6.bias", "decoder_cnn.10.bias")
 
@@ -84,9 +82,7 @@ def test_layer(name, suffix):
         slots, attention = layer(inputs, initial, num_iterations=num_iterations, train=suffix == "")
         return jnp.sum(slots * arrays["in/loss_w"]), (slots, attention, nnx.state(layer))
 
-    value_and_grad = jax.jit(
-        jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), compiler_options=QUICK
-    )
+    value_and_grad = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
     (value, (slots, attention, after)), (grads, grad_inputs) = value_and_grad(
         params, arrays["in/inputs"], arrays["in/noise"]
     )
@@ -165,7 +161,7 @@ def test_autoencoder(name):
         return jnp.mean((2 * (output.recon - image)) ** 2), output
 
     value_and_grad = jax.value_and_grad(loss, has_aux=True)
-    (value, output), grads = jax.jit(value_and_grad, compiler_options=QUICK)(params)
+    (value, output), grads = jax.jit(value_and_grad)(params)
     stride = int(arrays["sub"])
     masks = arrays["out/masks"][:, :, 0]
     np.testing.assert_allclose(2 * output.recon - 1, last(arrays["out/reconstruction"]), atol=2e-5)

@@ -1,7 +1,5 @@
 """The autoencoding loss: what it measures, and that it trains alike on one device and on eight."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,8 +14,6 @@ from akorn_jax.outputs import ModelOutput
 from akorn_jax.tasks.autoencoding import Task
 
 KEY = jax.random.key(0)
-# Compiling costs more than computing here.
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 
 @pytest.fixture
@@ -83,7 +79,7 @@ def train(model, batch, num_steps=3):
         value, _ = task.loss(model, batch, key)
         return value, nnx.split(model, nnx.Param, ...)[2]
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def step(params, rest, key):
         (value, rest), grads = jax.value_and_grad(loss, has_aux=True)(params, rest, batch, key)
         updates, _ = optimizer.update(grads, optimizer.init(params))
