@@ -1,12 +1,28 @@
 """Self-attention over a grid of tokens."""
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from akorn_jax.layers.linear import linear
 from akorn_jax.layers.position import GTA
 
 Array = jax.Array
+
+
+def attend(q: Array, k: Array, v: Array) -> Array:
+    """softmax(q k^T / sqrt(d)) v of `[B, heads, n, d]` each; the softmax in float32.
+
+    The weights are divided by their sum after they have met the values, which have fewer entries.
+    """
+    logits = jnp.einsum("bhid,bhjd->bhij", q, k, preferred_element_type=jnp.float32)
+    logits = logits * q.shape[-1] ** -0.5
+    largest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    weights = jnp.exp(logits - largest)
+    y = jnp.einsum(
+        "bhij,bhjd->bhid", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
+    )
+    return (y / jnp.sum(weights, axis=-1, keepdims=True)).astype(v.dtype)
 
 
 class Attention(nnx.Module):
@@ -32,11 +48,12 @@ class Attention(nnx.Module):
     def __call__(self, x: Array) -> Array:
         batch, height, width, channels = x.shape
         qkv = self.qkv(x).reshape(batch, height * width, 3, self.heads, channels // self.heads)
-        q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]  # each [B, h w, heads, d]
+        qkv = jnp.split(qkv.transpose(2, 0, 3, 1, 4), 3)
+        q, k, v = (jnp.squeeze(part, axis=0) for part in qkv)  # each [B, heads, h w, d]
         if self.gta is not None:
             grid = (height, width)
             q, k, v = (self.gta.apply(n, t, grid) for n, t in (("q", q), ("k", k), ("v", v)))
-        y = jax.nn.dot_product_attention(q, k, v)
+        y = attend(q, k, v)
         if self.gta is not None:
             y = self.gta.apply("o", y, grid)
-        return self.out(y.reshape(x.shape))
+        return self.out(y.swapaxes(1, 2).reshape(x.shape))

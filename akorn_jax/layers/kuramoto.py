@@ -13,7 +13,7 @@ from flax import nnx
 
 from akorn_jax.layers.attention import Attention
 from akorn_jax.layers.buffer import Buffer
-from akorn_jax.layers.linear import conv
+from akorn_jax.layers.convolution import GridConv
 
 Array = jax.Array
 
@@ -46,7 +46,6 @@ def kuramoto(
     tangent: bool = True,
     trajectory: bool = False,
     remat: bool = False,
-    unroll: bool = False,
 ) -> tuple[Array, tuple[Array, Array] | None]:
     """Runs x <- normalize(x + gamma (omega(x) + project(c + J(x)))) for `num_steps` steps.
 
@@ -64,7 +63,6 @@ def kuramoto(
         tangent: project the force to the tangent space.
         trajectory: also return all steps.
         remat: recompute each step in the backward pass instead of storing it.
-        unroll: lay the loop out flat.
 
     Returns:
         The last x `[B, h, w, C]`, and with `trajectory` the oscillators after each step
@@ -87,7 +85,7 @@ def kuramoto(
     if remat:
         step = jax.checkpoint(step)
     x = normalize(x, oscillator_dim)
-    return jax.lax.scan(step, x, None, length=num_steps, unroll=num_steps if unroll else 1)
+    return jax.lax.scan(step, x, None, length=num_steps)
 
 
 class Omega(nnx.Module):
@@ -167,9 +165,7 @@ class KuramotoLayer(nnx.Module):
         if connectivity == "attn":
             self.J = Attention(channels, heads, grid=grid, gta=gta, rngs=rngs)
         elif connectivity == "conv":
-            if kernel_size % 2 == 0:
-                raise ValueError(f"{kernel_size=} must be odd: a connectivity has a centre.")
-            self.J = conv(channels, channels, kernel_size, padding=kernel_size // 2, rngs=rngs)
+            self.J = GridConv(channels, channels, kernel_size, rngs=rngs)
         else:
             raise ValueError(f"{connectivity=} is unknown; it is 'attn' or 'conv'.")
         if stimulus_norm == "gn":
@@ -195,8 +191,6 @@ class KuramotoLayer(nnx.Module):
         self.tangent = tangent
         self.identity_drift = identity_drift
         self.remat = remat
-        # Inside a loop, XLA's CPU backend runs the gradient of a convolution tens of times slower.
-        self.unroll = connectivity == "conv" and jax.default_backend() == "cpu"
 
     def __call__(
         self, x: Array, c: Array, *, num_steps: int, gamma: Array, trajectory: bool = False
@@ -214,5 +208,4 @@ class KuramotoLayer(nnx.Module):
             tangent=self.tangent,
             trajectory=trajectory,
             remat=self.remat,
-            unroll=self.unroll,
         )

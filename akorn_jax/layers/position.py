@@ -63,11 +63,11 @@ class GTA(nnx.Module):
         self.o = nnx.Param(jnp.array(forward.swapaxes(-1, -2)))
 
     def apply(self, which: str, tokens: Array, grid: tuple[int, int]) -> Array:
-        """Turns tokens `[B, h w, heads, d]` by the matrices `which` ("q", "k", "v" or "o").
+        """Turns tokens `[..., h w, d]` by the matrices `which` ("q", "k", "v" or "o").
 
         A pair is made of the head dimensions f and f + d / 2.
         """
-        matrices = self._at(getattr(self, which)[...], grid)[:, None]  # [h w, 1, d / 2, 2, 2]
+        matrices = self._at(getattr(self, which)[...], grid)  # [h w, d / 2, 2, 2]
         a, b = jnp.split(tokens, 2, axis=-1)
         return jnp.concatenate(
             [

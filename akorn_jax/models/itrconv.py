@@ -7,11 +7,10 @@ convolutional variant.
 
 from collections.abc import Sequence
 
-import jax
 from flax import nnx
 
+from akorn_jax.layers.convolution import GridConv
 from akorn_jax.layers.iterated import IteratedNetwork
-from akorn_jax.layers.linear import conv
 
 
 class Model(IteratedNetwork):
@@ -38,10 +37,8 @@ class Model(IteratedNetwork):
         autorescale: bool = False,
         rngs: nnx.Rngs,
     ) -> None:
-        if kernel_size % 2 == 0:
-            raise ValueError(f"{kernel_size=} must be odd: the convolution has a centre.")
         super().__init__(
-            lambda _: conv(channels, channels, kernel_size, padding=kernel_size // 2, rngs=rngs),
+            lambda _: GridConv(channels, channels, kernel_size, rngs=rngs),
             channels=channels,
             num_layers=num_layers,
             num_steps=num_steps,
@@ -51,7 +48,5 @@ class Model(IteratedNetwork):
             positions=True,
             pool=pool,
             autorescale=autorescale,
-            # Inside a loop, XLA's CPU backend runs a convolution's gradient tens of times slower.
-            unroll=jax.default_backend() == "cpu",
             rngs=rngs,
         )

@@ -45,6 +45,5 @@ class Model(IteratedNetwork):
             positions=not gta,
             pool=pool,
             autorescale=autorescale,
-            unroll=False,
             rngs=rngs,
         )

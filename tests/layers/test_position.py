@@ -32,19 +32,19 @@ def test_matrices_at_the_start(name):
 
 def test_gta_starts_as_rotations_that_the_output_undoes():
     gta = GTA((3, 4), 8)
-    tokens = jax.random.normal(jax.random.key(0), (2, 12, 5, 8))
+    tokens = jax.random.normal(jax.random.key(0), (2, 5, 12, 8))
     turned = gta.apply("v", tokens, (3, 4))
     np.testing.assert_allclose(
         jnp.linalg.norm(turned, axis=-1), jnp.linalg.norm(tokens, axis=-1), rtol=1e-5
     )
     np.testing.assert_allclose(gta.apply("o", turned, (3, 4)), tokens, atol=1e-5)
-    np.testing.assert_allclose(turned[:, 0], tokens[:, 0], atol=1e-6)  # position (0, 0)
+    np.testing.assert_allclose(turned[:, :, 0], tokens[:, :, 0], atol=1e-6)  # position (0, 0)
 
 
 def test_queries_and_keys_see_relative_positions():
     gta = GTA((4, 4), 8)
-    same = jnp.ones((1, 16, 1, 8))
-    q, k = gta.apply("q", same, (4, 4))[0, :, 0], gta.apply("k", same, (4, 4))[0, :, 0]
+    same = jnp.ones((16, 8))
+    q, k = gta.apply("q", same, (4, 4)), gta.apply("k", same, (4, 4))
     logits = np.asarray(q @ k.T).reshape(4, 4, 4, 4)
     np.testing.assert_allclose(logits[0, 0, 1, 1], logits[2, 2, 3, 3], rtol=1e-5)
     assert abs(logits[0, 0, 1, 1] - logits[0, 0, 3, 3]) > 0.01
@@ -53,10 +53,10 @@ def test_queries_and_keys_see_relative_positions():
 def test_other_resolutions_stretch_positions():
     gta = GTA((4, 4), 8)
     matrices = rotations(4, 4, 8)
-    tokens = jax.random.normal(jax.random.key(0), (1, 64, 1, 8))
+    tokens = jax.random.normal(jax.random.key(0), (64, 8))
     turned = gta.apply("q", tokens, (8, 8)).reshape(8, 8, 8)
     # The corner token is nearest to the corner's matrix alone (edges are clamped).
-    a, b = np.split(np.asarray(tokens[0, 0, 0]), 2)
+    a, b = np.split(np.asarray(tokens[0]), 2)
     corner = matrices[0]
     expected = np.concatenate(
         [

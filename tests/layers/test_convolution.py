@@ -1,0 +1,42 @@
+"""A convolution in the Fourier domain is the convolution, and so are its gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from akorn_jax.layers import convolution
+from akorn_jax.layers.convolution import GridConv, fourier_conv
+
+
+def direct(x, kernel):
+    reach = kernel.shape[0] // 2
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), [(reach, reach)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+@pytest.mark.parametrize(("grid", "k"), [((8, 8), 5), ((5, 6), 3), ((3, 4), 7), ((4, 7), 1)])
+def test_the_fourier_domain_changes_nothing(grid, k):
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (2, *grid, 6))
+    kernel = jax.random.normal(keys[1], (k, k, 6, 4))
+    weight = jax.random.normal(keys[2], (2, *grid, 4))
+
+    def results(convolve):
+        loss = lambda x, kernel: jnp.sum(weight * convolve(x, kernel))  # noqa: E731
+        return convolve(x, kernel), *jax.grad(loss, (0, 1))(x, kernel)
+
+    for ours, theirs in zip(results(fourier_conv), results(direct), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=3e-6 * np.abs(theirs).max())
+
+
+def test_what_a_module_computes_does_not_depend_on_the_way(monkeypatch):
+    layer = GridConv(4, 4, 3, rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(0), (2, 6, 6, 4))
+    fourier = layer(x)
+    monkeypatch.setattr(convolution, "MAX_FOURIER_TOKENS", 35)
+    monkeypatch.setattr(convolution, "fourier_conv", None)  # so that it cannot be taken
+    np.testing.assert_allclose(layer(x), fourier, atol=1e-5)
+    np.testing.assert_allclose(fourier, direct(x, layer.kernel[...]) + layer.bias[...], atol=1e-5)
