@@ -14,20 +14,18 @@ paper's network on drawn images in both (16 passes an image; minutes on a CPU).
 """
 
 import argparse
-import json
 import os
-import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import adjusted_rand_score
 
 from akorn_jax.evaluation import clustering
-from akorn_jax.evaluation.workers import Workers, available_cores
+from akorn_jax.evaluation.workers import Workers
 from akorn_jax.metrics import ari, segmentation_scores
+from benchmarks import machine
 
 PIXELS = 128
 PATCH = 8
@@ -177,16 +175,12 @@ def measure(options: argparse.Namespace) -> dict:
         "scored_per_minute": scoring_rate(true, pred),
         "fg_ari": [float(np.mean(rand)), float(scores["fg_ari"].mean())],
         "mbo": [float(np.mean(overlap)), float(scores["mbo"].mean())],
-        "options": vars(options) | {"output": None},
-        "machine": {
-            "cores": available_cores(),
-            "processor": platform.processor(),
-            "load": os.getloadavg(),
-        },
+        "options": vars(options),
     }
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
+    """Measures and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=7)
@@ -194,8 +188,8 @@ def main() -> None:
     parser.add_argument("--clusters", type=int, default=11)
     parser.add_argument("--workers", type=int, help="processes; one a core by default")
     parser.add_argument("--forward", action="store_true", help="include the network")
-    parser.add_argument("--output", type=Path, help="a JSON file for the figures")
-    options = parser.parse_args()
+    parser.add_argument("--output", help="a JSON file")
+    options = parser.parse_args(arguments)
     result = measure(options)
     print(f"{options.images} images, {GRID * GRID} points each; seconds an image")
     print(f"{'round':>5} {'one after another':>18} {'ours':>8} {'ratio':>6}")
@@ -208,7 +202,7 @@ def main() -> None:
     print(f"same partition on {result['same_partitions']} of {options.images} images")
     print("FG-ARI {:.6f} {:.6f}, mBO {:.6f} {:.6f}".format(*result["fg_ari"], *result["mbo"]))
     if options.output:
-        options.output.write_text(json.dumps(result, indent=1) + "\n")
+        machine.write(options.output, result)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ the devices, which training does not: what is reported is the most that training
 
 import argparse
 import json
-import platform
 import time
 
 import jax
@@ -19,10 +18,11 @@ import numpy as np
 from akorn_jax import config as configs
 from akorn_jax import feed, sharding
 from akorn_jax import state as states
+from benchmarks import machine
 from datasets.prepare import prepare
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Prepares the recipe's data if need be, and measures."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--config", default="configs/demo.py", help="a recipe")
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="processes of the last way")
     parser.add_argument("--output", help="a JSON file")
-    options, overrides = parser.parse_known_args()
+    options, overrides = parser.parse_known_args(arguments)
     config = configs.override(configs.from_recipe(options.config), overrides)
     data = config.data
     prepare(
@@ -52,8 +52,6 @@ def main() -> None:
     result = {
         "config": options.config,
         "batch_size": config.batch_size,
-        "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}",
-        "machine": platform.machine(),
         "scenes_per_second": {
             name: {"median": float(np.median(r)), "min": min(r), "max": max(r)}
             for name, r in rates.items()
@@ -61,8 +59,7 @@ def main() -> None:
     }
     print(json.dumps(result, indent=2))
     if options.output:
-        with open(options.output, "w") as file:
-            json.dump(result, file, indent=2)
+        machine.write(options.output, result)
 
 
 def measure(config: configs.ConfigDict, loading: str, num_workers: int, steps: int) -> float:

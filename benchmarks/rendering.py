@@ -1,6 +1,6 @@
 """How fast scenes are drawn here: images a second at 128x128 (CLEVR's crop) and at 240x320.
 
-    python -m benchmarks.rendering --scenes=64 --json=rendering.json
+    python -m benchmarks.rendering --scenes=64 --output=rendering.json
 
 Wall-clock time is what counts on an idle machine. On a shared one, CPU time says what a machine
 with `--cores` cores would reach if it kept them all busy; both are reported. "drawn" is
@@ -10,15 +10,11 @@ the ray casting alone, "sampled and drawn" adds the scene law with its visibilit
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-import jax
-
+from benchmarks import machine
 from datasets.scenes import clevr, clevrtex_like
 
 SIZES = {"128x128": (128, 128, clevr.CROP), "240x320": (240, 320, None)}
@@ -72,24 +68,18 @@ def _cell(value: str | float) -> str:
     return f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
+    """Measures and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenes", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--json", type=Path, help="where to write the rows")
-    args = parser.parse_args()
+    parser.add_argument("--output", help="a JSON file")
+    args = parser.parse_args(arguments)
     print(" | ".join(COLUMNS))
-    machine = {
-        "device": jax.devices()[0].device_kind,
-        "cores": args.cores,
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "load": os.getloadavg()[0],
-    }
     rows = run(args.scenes, args.repeats, args.cores)
-    if args.json:
-        args.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
+    if args.output:
+        machine.write(args.output, {"options": vars(args), "rows": rows})
 
 
 if __name__ == "__main__":

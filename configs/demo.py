@@ -42,7 +42,6 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model = base.fields("models", "itrconv", kernel_size=5, **size)
     else:
         config.model = base.fields("models", "akorn", heads=2, autorescale=False, **size)
-        config.model.remat = True
     if "conv" in chosen:
         config.model.connectivity = "conv"
         config.model.kernel_size = 5

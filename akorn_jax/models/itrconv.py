@@ -19,7 +19,7 @@ class Model(IteratedNetwork):
     Args:
         kernel_size: of the convolution, odd.
         mlp_dim: width of the MLP's hidden layer; 2 C unless given.
-        channels, num_layers, num_steps, patch_size, image_size, pool, autorescale: see
+        channels, num_layers, num_steps, patch_size, image_size, pool, autorescale, remat: see
             `layers.iterated.IteratedNetwork`.
     """
 
@@ -35,6 +35,7 @@ class Model(IteratedNetwork):
         mlp_dim: int | None = None,
         pool: str = "max",
         autorescale: bool = False,
+        remat: bool = True,
         rngs: nnx.Rngs,
     ) -> None:
         super().__init__(
@@ -48,5 +49,6 @@ class Model(IteratedNetwork):
             positions=True,
             pool=pool,
             autorescale=autorescale,
+            remat=remat,
             rngs=rngs,
         )

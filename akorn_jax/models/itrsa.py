@@ -15,7 +15,7 @@ class Model(IteratedNetwork):
         heads: of the attention.
         mlp_dim: width of the MLP's hidden layer; 2 C unless given.
         gta: relative positions inside the attention instead of a position table.
-        channels, num_layers, num_steps, patch_size, image_size, pool, autorescale: see
+        channels, num_layers, num_steps, patch_size, image_size, pool, autorescale, remat: see
             `layers.iterated.IteratedNetwork`.
     """
 
@@ -32,6 +32,7 @@ class Model(IteratedNetwork):
         gta: bool = False,
         pool: str = "max",
         autorescale: bool = False,
+        remat: bool = True,
         rngs: nnx.Rngs,
     ) -> None:
         super().__init__(
@@ -45,5 +46,6 @@ class Model(IteratedNetwork):
             positions=not gta,
             pool=pool,
             autorescale=autorescale,
+            remat=remat,
             rngs=rngs,
         )

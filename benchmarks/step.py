@@ -1,0 +1,191 @@
+"""The training step of a recipe, and its parts, as things to time.
+
+All is what `launch.py` runs: the recipe's config, model, task and optimizer, and the program of
+`train.make_update` on scenes that are resident. Only the scenes are noise.
+"""
+
+import functools
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+
+from akorn_jax import augment, feed, optimizer, sharding, train
+from akorn_jax import config as configs
+from akorn_jax import state as states
+from akorn_jax.data import Order
+from akorn_jax.errors import UserError
+from benchmarks import flops
+
+Array = jax.Array
+Step = Callable[[], Any]
+
+BATCHES = 4  # that the scenes on the device are enough for
+
+
+def recipe(name: str, images: int | None, overrides: tuple[str, ...] = ()) -> ConfigDict:
+    """A recipe's config with a batch of as many images as the network is to see in a step."""
+    config = configs.override(configs.from_recipe(name), overrides)
+    if images is None:
+        return config
+    views = states.build("tasks", config.task).views
+    if images % views:
+        raise UserError(f"--images={images}: is not divisible by the {views} views of a scene.")
+    config.batch_size = images // views
+    return config
+
+
+class Training:
+    """A recipe's training on scenes of noise.
+
+    Args:
+        config: of a recipe whose task reads images alone.
+        augmented: make random views, as the recipe does; without, the views are the scenes.
+        devices: instead of all.
+    """
+
+    def __init__(
+        self, config: ConfigDict, *, augmented: bool = True, devices: list | None = None
+    ) -> None:
+        self.config = config
+        self.model = states.build_model(config.model, config.seed)
+        self.task = states.build("tasks", config.task)
+        if self.task.fields != ("image",):
+            raise UserError(f"config.task.name={config.task.name!r}: it takes more than images.")
+        self.augmentation = getattr(self.task, "augmentation", None)
+        if not augmented:
+            given_views(self.task)
+        self.images = self.task.views * config.batch_size  # that the network sees in a step
+        mesh = sharding.make_mesh(config.mesh, devices)
+        sharding.check_batch_size(config.batch_size, mesh)
+        transformation, _ = optimizer.make(config.optimizer, config.num_steps)
+        shapes = jax.eval_shape(lambda: states.create(self.model, transformation))
+        placement = sharding.state_sharding(shapes, mesh)
+        self.state = jax.jit(
+            lambda: states.create(self.model, transformation), out_shardings=placement
+        )()
+        scenes = BATCHES * config.batch_size
+        size = (scenes, config.model.image_size, config.model.image_size, 3)
+        pixels = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+        order = Order(scenes, config.batch_size, config.seed)
+        self.batches = feed.Resident({"image": pixels}, order, mesh, np.arange(scenes))
+        self.update = train.make_update(self.model, self.task, transformation, config, placement)
+        self.done = 0
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
+
+    def compile(self) -> dict[str, float]:
+        """Compiles the update, and says what that took and what the program needs."""
+        batch = self.batches(0, self.config.steps_per_call)
+        lowered = self.update.lower(self.state, batch.source, batch.chosen)
+        start = time.perf_counter()
+        self.update = lowered.compile()
+        return {
+            "compile_seconds": time.perf_counter() - start,
+            "temp_megabytes": self.update.memory_analysis().temp_size_in_bytes / 1e6,
+        }
+
+    def __call__(self) -> dict[str, Array]:
+        """Makes one call of the update and waits for it; returns its metrics."""
+        count = self.config.steps_per_call
+        batch = self.batches(self.done, count)
+        self.state, metrics = self.update(self.state, batch.source, batch.chosen)
+        self.done += count
+        return jax.block_until_ready(metrics)
+
+    def loss(self, params: Any, buffers: Any, batch: dict[str, Array]) -> Array:
+        """The loss of a batch, as the update takes it."""
+        graphdef, _, _ = states.split(self.model)
+        return loss(self.config, self.task, graphdef, params, buffers, batch)
+
+    def parts(self) -> dict[str, Step]:
+        """Programs that do a part of the step each, on the first batch.
+
+        "augmentation" makes the views; "forward" takes the loss and "gradient" its gradient too,
+        both on this training's views.
+        """
+        batch = self.batches(0, 1)
+        batch = feed.take(batch.source, batch.chosen[0])
+        params, buffers = jax.tree.map(jnp.copy, (self.state.params, self.state.buffers))
+        forward = jax.jit(self.loss)
+        gradient = jax.jit(jax.value_and_grad(self.loss))
+        parts = {
+            "forward": lambda: jax.block_until_ready(forward(params, buffers, batch)),
+            "gradient": lambda: jax.block_until_ready(gradient(params, buffers, batch)),
+        }
+        if self.augmentation is not None:
+            make = jax.jit(
+                lambda images: augment.views(
+                    self.augmentation, jax.random.key(0), images, self.task.views
+                )
+            )
+            parts["augmentation"] = lambda: jax.block_until_ready(make(batch["image"]))
+        return parts
+
+
+def loss(
+    config: ConfigDict,
+    task: Any,
+    graphdef: nnx.GraphDef,
+    params: Any,
+    buffers: Any,
+    batch: dict[str, Array],
+) -> Array:
+    """The loss that `train.make_update` takes the gradient of."""
+    params = jax.tree.map(lambda p: p.astype(config.dtype), params)
+    model = nnx.merge(graphdef, params, buffers, copy=True)
+    return task.loss(model, batch, jax.random.key(0))[0]
+
+
+def model_flops(config: ConfigDict) -> float:
+    """Products' FLOPs for an image and training step: forward and backward, nothing recomputed."""
+    config = config.copy_and_resolve_references()
+    if "remat" in config.model:
+        config.model.remat = False
+    task = given_views(states.build("tasks", config.task))
+    model = nnx.eval_shape(lambda: states.build_model(config.model, config.seed))
+    graphdef, params, buffers = states.split(model)
+    size = config.model.image_size
+    batch = {"image": jax.ShapeDtypeStruct((2, size, size, 3), np.uint8)}
+    gradient = jax.grad(functools.partial(loss, config, task, graphdef))
+    return flops.count(gradient, params, buffers, batch) / (2 * task.views)
+
+
+def given_views(task: Any) -> Any:
+    """A task whose views are the scenes themselves."""
+    if hasattr(task, "augmentation"):
+        task.augmentation = lambda key, image: image
+    return task
+
+
+def in_turn(steps: dict[str, Step], rounds: int, repeats: int = 1) -> dict[str, list[float]]:
+    """Seconds of each, round by round, after two calls that do not count.
+
+    They take turns within a round, so that other load on the machine hits all.
+    """
+    for step in steps.values():
+        step()
+        step()
+    seconds = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            for _ in range(repeats):
+                step()
+            seconds[name].append((time.perf_counter() - start) / repeats)
+    return seconds
+
+
+def median_ratio(above: list[float], below: list[float]) -> dict[str, float]:
+    """Median, least and largest of the rounds' ratios."""
+    ratios = [a / b for a, b in zip(above, below, strict=True)]
+    return {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}

@@ -1,0 +1,143 @@
+"""The benchmarks count what papers count, run at the smallest size and write their figures."""
+
+import json
+
+import pytest
+
+from akorn_jax.errors import UserError
+from benchmarks import (
+    devices,
+    evaluation,
+    flops,
+    input,
+    official,
+    rendering,
+    scaling,
+    step,
+    throughput,
+    train_step,
+)
+
+SMALL = ("--config.model.channels=8", "--config.model.num_steps=2")
+
+
+# Products of one training step on one image, by hand: 3 times the forward pass, less the gradient
+# of the image. (The contrastive loss of two pairs is a few thousandths of one.)
+MEGAFLOPS = {
+    "tetrominoes_akorn.py": 279.2,
+    "tetrominoes_akorn.py:conv": 1285.8,
+    "tetrominoes_itrsa.py": 279.2,
+    "dsprites_akorn.py": 1718.4,
+    "dsprites_akorn.py:conv": 9972.7,
+    "clevr_akorn.py": 5288.0,
+    "clevrtex_akorn.py:l2": 10522.5,
+    "clevrtex_akorn.py:large": 35546.7,
+}
+
+
+@pytest.mark.parametrize("recipe", MEGAFLOPS)
+def test_model_flops_are_those_counted_by_hand(recipe):
+    config = step.recipe(f"configs/{recipe}", images=None)
+    if "remat" in config.model:
+        config.model.remat = True  # what is computed again does not count
+    assert step.model_flops(config) / 1e6 == pytest.approx(MEGAFLOPS[recipe], rel=2e-4)
+
+
+def test_a_loop_counts_with_its_trips():
+    import jax
+    import jax.numpy as jnp
+
+    def loop(x, w):
+        return jax.lax.scan(lambda x, _: (x @ w, None), x, None, length=5)[0]
+
+    x, w = jnp.ones((2, 3)), jnp.ones((3, 3))
+    assert flops.count(loop, x, w) == 5 * 2 * 2 * 3 * 3
+    assert flops.count(jax.jit(loop), x, w) == 5 * 2 * 2 * 3 * 3
+
+
+def test_train_step(tmp_path, capsys):
+    path = tmp_path / "deep" / "train_step.json"
+    options = ["--recipes", "configs/demo.py", "--images=8", "--rounds=2", f"--output={path}"]
+    train_step.main([*options, *SMALL])
+    written = json.loads(path.read_text())
+    assert {"device", "cores", "load", "jax"} <= written["machine"].keys()
+    (result,) = written["results"]
+    assert result["images_per_second"] == pytest.approx(8 / result["step_seconds"])
+    assert len(result["seconds"]["given views"]) == 2
+    for name in ("temp_megabytes", "compile_seconds", "flops_per_second", "share_of_peak"):
+        assert result[name] > 0
+    assert "configs/demo.py | " in capsys.readouterr().out
+
+
+def test_a_batch_must_be_made_of_whole_scenes():
+    with pytest.raises(UserError, match="--images=7: is not divisible by the 2 views"):
+        step.recipe("configs/demo.py", 7)
+
+
+def test_a_baseline_must_be_a_clone(tmp_path):
+    with pytest.raises(UserError, match="is no clone of the official repository"):
+        official.Official(str(tmp_path))
+
+
+def test_throughput(tmp_path, data_dir):
+    path = tmp_path / "throughput.json"
+    options = ["--recipes", "configs/demo.py", "--images=16", "--scenes=128", "--interval=2"]
+    options += ["--rounds=2", f"--data_dir={data_dir}", f"--output={path}"]
+    throughput.main([*options, *SMALL, "--config.steps_per_call=2"])
+    (result,) = json.loads(path.read_text())["results"]
+    assert len(result["intervals"]) == 2
+    assert min(result["intervals"]) > 0
+    assert result["limits"].keys() == {"products"}  # what a CPU's memory allows is not known
+
+
+def test_devices_share_the_work_and_change_nothing(tmp_path):
+    path = tmp_path / "devices.json"
+    devices.main(["--recipe=configs/demo.py", "--images=32", f"--output={path}", *SMALL])
+    results = json.loads(path.read_text())["results"]
+    assert [r["devices"] for r in results] == [1, 2, 4, 8]
+    for r in results:
+        assert r["losses"] == pytest.approx(results[0]["losses"], rel=1e-5)
+    assert results[-1]["temp_megabytes"] < results[0]["temp_megabytes"] / 4
+
+
+def test_scaling_draws_what_it_measured(tmp_path):
+    options = scaling.argparse.Namespace(images=8, rounds=1)
+    parts = scaling.parts("configs/demo.py", options, SMALL)
+    assert parts["whole"] > 0
+    points = [{"x": x, "temp_megabytes": x, "milliseconds": 1.0} for x in (1, 2, 4)]
+    result = {
+        "images": 8,
+        "parts": {"demo": parts},
+        "growth": {axis: dict.fromkeys(scaling.GROWING, points) for axis in scaling.AXES},
+        "devices": [{"devices": n, "flops": 8 / n, "temp_megabytes": 9 / n} for n in (1, 2)],
+    }
+    (tmp_path / "scaling.json").write_text(json.dumps(result))
+    figure = tmp_path / "figure.svg"
+    scaling.main([f"--draw={tmp_path}/scaling.json", f"--figure={figure}"])
+    assert "What a step is made of" in figure.read_text()
+
+
+def test_evaluation(tmp_path):
+    path = tmp_path / "evaluation.json"
+    options = ["--images=1", "--rounds=1", "--channels=4", "--clusters=5", "--workers=1"]
+    evaluation.main([*options, f"--output={path}"])
+    written = json.loads(path.read_text())
+    assert written["same_partitions"] == 1
+    assert len(written["ratio"]) == 1
+
+
+def test_input(tmp_path, data_dir):
+    path = tmp_path / "input.json"
+    protocol = ["--config.data.max_records=128", "--config.data.train=(32,128)"]
+    options = ["--steps=2", "--rounds=1", "--workers=1", f"--config.data_dir={data_dir}"]
+    input.main([*options, *protocol, "--config.batch_size=8", f"--output={path}"])
+    rates = json.loads(path.read_text())["scenes_per_second"]
+    assert rates.keys() == {"resident", "stream, threads", "stream, 1 processes"}
+
+
+def test_rendering(tmp_path):
+    path = tmp_path / "rendering.json"
+    rendering.main(["--scenes=1", "--repeats=1", f"--output={path}"])
+    rows = json.loads(path.read_text())["rows"]
+    assert len(rows) == 8
+    assert all(row["wall_ms"] > 0 for row in rows)
