@@ -23,10 +23,13 @@ class ModelOutput:
         slots: `[B, K, D]`, one vector an object.
         logits: `[B, ...]`, class scores or predicted properties.
         penalties: name -> `[B]`, extra terms of the objective.
-        trajectory: what happened inside, step by step, when asked for:
-            `{"oscillators": (per layer [T, B, h, w, C]), "energies": (per layer [T + 1, B])}` for
-            Kuramoto models, where row 0 of the energies is zeros and row s + 1 is the energy after
-            s steps.
+        trajectory: what happened inside, step by step, when asked for (`trajectory=True`). Each
+            part has an entry a layer:
+            "oscillators" `[T, B, h, w, C]` and "energies" `[T + 1, B]` of Kuramoto layers, where
+            row 0 of the energies is zeros and row s + 1 is the energy after s steps;
+            "tokens" `[T, B, h, w, C]` of other layers that are applied T times;
+            "attention" `[T, B, K, h, w]` of slots over the features, in [0, 1]: how each iteration
+            of Slot Attention shares every place among the K slots, so it sums to 1 over them.
     """
 
     features: Array | None = None

@@ -136,7 +136,13 @@ class SlotAttention(nnx.Module):
         return self.mu[...] + jnp.exp(self.log_sigma[...]) * noise
 
     def __call__(
-        self, inputs: Array, slots: Array, *, num_iterations: int | None = None, train: bool = False
+        self,
+        inputs: Array,
+        slots: Array,
+        *,
+        num_iterations: int | None = None,
+        train: bool = False,
+        trajectory: bool = False,
     ) -> tuple[Array, Array]:
         """Refines slots.
 
@@ -146,10 +152,12 @@ class SlotAttention(nnx.Module):
             num_iterations: T, at least 1.
             train: use and record the statistics of this batch instead of the running ones
                 (aggregation "scalar_batch_norm"; the others do not ask).
+            trajectory: keep the attention of every iteration.
 
         Returns:
-            Slots `[B, K, S]` and the attention of the last iteration `[B, K, N]`, which sums to 1
-            over the slots; both float32.
+            Slots `[B, K, S]` and the attention of the last iteration `[B, K, N]` or, with
+            `trajectory`, of all iterations `[T, B, K, N]`; it sums to 1 over the slots. Both
+            float32.
         """
         T = self.num_iterations if num_iterations is None else num_iterations
         if T < 1:
@@ -162,13 +170,14 @@ class SlotAttention(nnx.Module):
         if implicit and T > 1:  # the statistics belong to the first iteration
             statistics = jax.lax.stop_gradient(statistics)
 
-        def iterate(slots: Array, _: None) -> tuple[Array, None]:
-            return self.step(slots, k, v, statistics)[0], None
+        def iterate(slots: Array, _: None) -> tuple[Array, Array | None]:
+            slots, attention = self.step(slots, k, v, statistics)
+            return slots, attention if trajectory else None
 
-        slots, _ = jax.lax.scan(iterate, slots, length=T - 1)
-        if implicit:
-            slots = jax.lax.stop_gradient(slots)
-        return self.step(slots, k, v, statistics)
+        before_last = jax.lax.scan(iterate, slots, length=T - 1)
+        slots, earlier = jax.lax.stop_gradient(before_last) if implicit else before_last
+        slots, attention = self.step(slots, k, v, statistics)
+        return slots, jnp.concatenate([earlier, attention[None]]) if trajectory else attention
 
     def step(
         self, slots: Array, k: Array, v: Array, statistics: tuple[Array, Array] | None

@@ -76,6 +76,7 @@ class Model(nnx.Module):
         num_slots: int | None = None,
         num_iterations: int | None = None,
         train: bool = False,
+        trajectory: bool = False,
     ) -> ModelOutput:
         """Images `[B, H, W, 3]` in [0, 1] to properties and slots.
 
@@ -85,10 +86,12 @@ class Model(nnx.Module):
             slots: initial slots `[B, K, S]`.
             num_slots, num_iterations: K and T of this call.
             train: see `SlotAttention`.
+            trajectory: keep the attention of every iteration.
 
         Returns:
             logits `[B, K, P]`, the properties, each between 0 and 1; slots `[B, K, S]`; masks
-            `[B, K, H, W]`, the attention, in squares of 4 x 4 pixels. All float32.
+            `[B, K, H, W]`, the attention, in squares of 4 x 4 pixels; if asked for, `trajectory`.
+            All float32.
         """
         if images.shape[1:] != (self.image_size, self.image_size, 3):
             raise UserError(
@@ -103,8 +106,18 @@ class Model(nnx.Module):
         features = self.encoder((2 * images - 1).astype(self.head_out.kernel.dtype))
         B, h, w, C = features.shape
         slots, attention = self.slot_attention(
-            features.reshape(B, h * w, C), slots, num_iterations=num_iterations, train=train
+            features.reshape(B, h * w, C),
+            slots,
+            num_iterations=num_iterations,
+            train=train,
+            trajectory=trajectory,
         )
         properties = jax.nn.sigmoid(self.head_out(jax.nn.relu(self.head_hidden(slots))))
-        masks = attention.reshape(B, -1, h, w).repeat(4, axis=2).repeat(4, axis=3)
-        return ModelOutput(logits=properties.astype(jnp.float32), slots=slots, masks=masks)
+        maps = attention.reshape(*attention.shape[:-1], h, w)
+        last = maps[-1] if trajectory else maps
+        return ModelOutput(
+            logits=properties.astype(jnp.float32),
+            slots=slots,
+            masks=last.repeat(4, axis=2).repeat(4, axis=3),
+            trajectory={"attention": (maps,)} if trajectory else None,
+        )

@@ -95,6 +95,7 @@ class Model(nnx.Module):
         num_slots: int | None = None,
         num_iterations: int | None = None,
         train: bool = False,
+        trajectory: bool = False,
     ) -> ModelOutput:
         """Images `[B, H, W, 3]` in [0, 1] to masks, recon and slots.
 
@@ -104,10 +105,11 @@ class Model(nnx.Module):
             slots: initial slots `[B, K, S]`.
             num_slots, num_iterations: K and T of this call.
             train: see `SlotAttention`.
+            trajectory: keep the attention of every iteration.
 
         Returns:
             masks `[B, K, H, W]`, recon `[B, H, W, 3]` (in [0, 1] where the model is right, not
-            clipped) and slots `[B, K, S]`; float32.
+            clipped), slots `[B, K, S]` and, if asked for, `trajectory`; float32.
         """
         dtype = self.decoder.out.kernel.dtype
         if images.shape[1:] != (self.image_size, self.image_size, 3):
@@ -121,9 +123,22 @@ class Model(nnx.Module):
             num_slots = self.num_slots if num_slots is None else num_slots
             slots = self.slot_attention.draw(key, len(images), num_slots)
         features = self.encoder((2 * images - 1).astype(dtype))
-        tokens = features.reshape(len(images), -1, features.shape[-1])
-        slots, _ = self.slot_attention(tokens, slots, num_iterations=num_iterations, train=train)
+        B, h, w, C = features.shape
+        slots, attention = self.slot_attention(
+            features.reshape(B, h * w, C),
+            slots,
+            num_iterations=num_iterations,
+            train=train,
+            trajectory=trajectory,
+        )
         pictures, logits = self.decoder(slots.astype(dtype))
         masks = jax.nn.softmax(logits.astype(jnp.float32), axis=1)
         recon = jnp.sum(masks[..., None] * pictures, axis=1)
-        return ModelOutput(masks=masks, recon=(recon + 1) / 2, slots=slots)
+        return ModelOutput(
+            masks=masks,
+            recon=(recon + 1) / 2,
+            slots=slots,
+            trajectory={"attention": (attention.reshape(*attention.shape[:-1], h, w),)}
+            if trajectory
+            else None,
+        )

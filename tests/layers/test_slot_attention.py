@@ -127,6 +127,24 @@ def test_permutations(aggregation, tokens):
     assert np.abs(out - out[:, order]).max() > 1e-2, "the slots differ"
 
 
+@pytest.mark.parametrize("gradient", ["unrolled", "implicit"])
+def test_attention_of_every_iteration(gradient, tokens):
+    """Row t is what the layer returns after t + 1 iterations; the slots are the same."""
+    x, slots = tokens
+    layer = make("scalar_batch_norm", gradient=gradient)
+    out, steps = run(layer, x, slots, num_iterations=3, trajectory=True)
+    assert steps.shape == (3, B, K, N)
+    for t in range(3):
+        expected, attention = run(layer, x, slots, num_iterations=t + 1)
+        np.testing.assert_allclose(steps[t], attention, atol=1e-6)
+    np.testing.assert_allclose(out, expected, atol=1e-6)
+    np.testing.assert_allclose(steps.sum(axis=2), 1, atol=1e-6)
+    assert np.abs(np.diff(steps, axis=0)).max(axis=(1, 2, 3)).min() > 1e-3, "iterations differ"
+    order = np.array([3, 0, 4, 1, 2])
+    _, permuted = run(layer, x, slots[:, order], num_iterations=3, trajectory=True)
+    np.testing.assert_allclose(permuted, steps[:, :, order], atol=1e-5)
+
+
 def gradients(layer, x, slots, num_iterations):
     """Of a loss to the parameters and the inputs; also the slots."""
     graphdef, params, rest = nnx.split(layer, nnx.Param, ...)

@@ -31,15 +31,14 @@ def make(**chosen):
     return filled(lambda: slot_attention.Model(**arguments, rngs=nnx.Rngs(0)))
 
 
-def call(model, images, *, num_slots=None, num_iterations=None, train=False, **arrays):
+def call(model, images, *, key=None, slots=None, **static):
     graphdef, state = nnx.split(model)
 
-    def forward(state, images, arrays):
+    def forward(state, images, key, slots):
         model = nnx.merge(graphdef, state, copy=True)
-        counts = {"num_slots": num_slots, "num_iterations": num_iterations}
-        return model(images, **counts, train=train, **arrays)
+        return model(images, key=key, slots=slots, **static)
 
-    return jax.jit(forward)(state, images, arrays)
+    return jax.jit(forward)(state, images, key, slots)
 
 
 @pytest.fixture
@@ -129,6 +128,33 @@ def test_set_prediction(images):
     assert output.masks.shape == (2, 4, 8, 8)
     np.testing.assert_allclose(output.masks.sum(axis=1), 1, atol=1e-6)
     assert (output.masks[:, :, :4, :4] == output.masks[:, :, :1, :1]).all()
+
+
+@pytest.mark.parametrize(
+    ("make_model", "grid"),
+    [
+        (make, 8),
+        (lambda: filled(lambda: set_prediction.Model(**SIZES, head_size=5, rngs=nnx.Rngs(0))), 2),
+    ],
+    ids=["discovery", "set prediction"],
+)
+def test_trajectory_tells_the_attention_and_changes_nothing(images, make_model, grid):
+    model = make_model()
+    plain = call(model, images, key=KEY, num_slots=4, num_iterations=2)
+    told = call(model, images, key=KEY, num_slots=4, num_iterations=2, trajectory=True)
+    assert plain.trajectory is None
+    (attention,) = told.trajectory["attention"]
+    assert attention.shape == (2, 2, 4, grid, grid)  # iterations, images, slots
+    np.testing.assert_allclose(attention.sum(axis=2), 1, atol=1e-6)
+    for name in ("masks", "recon", "slots", "logits"):
+        before, after = getattr(plain, name), getattr(told, name)
+        assert (before is None) == (after is None)
+        if before is not None:
+            np.testing.assert_allclose(after, before, atol=1e-6)
+    tokens = model.encoder(2 * images - 1).reshape(2, grid * grid, -1)
+    slots = model.slot_attention.draw(KEY, 2, 4)
+    _, last = model.slot_attention(tokens, slots, num_iterations=2)
+    np.testing.assert_allclose(attention[-1], last.reshape(2, 4, grid, grid), atol=1e-5)
 
 
 @pytest.mark.parametrize(
