@@ -51,7 +51,7 @@ def figures(workdir: epath.Path, folder: Path) -> None:
         matched = match_labels(true, pred, ignore_ids=examples.ignore_ids)
         plots.segmentation(file, examples.images[chosen], true, matched, captions)
 
-    shown = scenes.spread(scores["fg_ari"], oscillators.NUM_SCENES)[::-1]
+    shown = scenes.spread(scores["fg_ari"], page.NUM_SCENES)[::-1]
     frames = oscillators.follow(model, result.config, examples, shown)
     animation.write(folder / "oscillators.gif", frames, examples)
 

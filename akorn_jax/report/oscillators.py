@@ -1,7 +1,6 @@
 """Oscillators in motion: their phases as colours, and what they agree on, step by step."""
 
 import dataclasses
-import inspect
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,8 +16,8 @@ from akorn_jax.evaluation import clustering
 from akorn_jax.evaluation.matching import match_labels
 from akorn_jax.layers.kuramoto import normalize
 from akorn_jax.outputs import ModelOutput
+from akorn_jax.report import contents
 
-NUM_SCENES = 6
 STRONGEST = 99.0  # percentile of a component that gets its strongest colour
 # OKLab: middle and half range of the lightness, half range of the two axes of colour
 LIGHTNESS, LIGHTNESS_RANGE, CHROMA = 0.65, 0.3, 0.16
@@ -54,15 +53,15 @@ class Layer(NamedTuple):
     energies: np.ndarray | None
 
 
-def has_trajectory(model: nnx.Module) -> bool:
-    """Whether the model can tell what happens inside."""
-    return "trajectory" in inspect.signature(type(model).__call__).parameters
+def move(output: ModelOutput) -> bool:
+    """Whether a model whose output has these parts can be followed."""
+    return not {"oscillators", "tokens"}.isdisjoint(output.trajectory or ())
 
 
 def follow(
     model: nnx.Module, config: ConfigDict, examples: Examples, indices: Sequence[int]
 ) -> Frames:
-    """Runs a model that has a trajectory on the scenes at `indices`."""
+    """Runs a model with oscillators, or other tokens that move, on the scenes at `indices`."""
     layers = unfold(model, config, examples, indices)
     names = [
         (f"layer {l}, " if len(layers) > 1 else "") + f"step {layer.first + s}"
@@ -95,10 +94,11 @@ def unfold(
     from one step more.
     """
     images = examples.images[np.array(indices)]
-    if "x0" not in inspect.signature(type(model).__call__).parameters:
+    parts = contents.of(model, config, images.shape[1:]).trajectory
+    if "oscillators" not in parts:
         trajectory = _call(model, images, key=jax.random.key(config.eval.seed)).trajectory
         return [Layer(1, np.asarray(tokens), None) for tokens in trajectory["tokens"]]
-    x0 = initial(model, config, images.shape[1:], indices)
+    x0 = initial(parts["oscillators"][0].shape[2:], config, indices)
     trajectory = _call(_one_step_more(model, config), images, x0=x0).trajectory
     start, layers = normalize(x0, config.model.oscillator_dim), []
     for x, energies in zip(trajectory["oscillators"], trajectory["energies"], strict=True):
@@ -121,18 +121,13 @@ def _call(model: nnx.Module, images: np.ndarray, **options: jax.Array) -> ModelO
     return forward(state, images, options)
 
 
-def initial(
-    model: nnx.Module, config: ConfigDict, shape: tuple[int, ...], indices: Sequence[int]
-) -> jax.Array:
-    """The oscillators `[B, h, w, C]` that scenes of a shape start from in the evaluation."""
+def initial(tokens: tuple[int, ...], config: ConfigDict, indices: Sequence[int]) -> jax.Array:
+    """The oscillators `[B, h, w, C]` that scenes start from in the evaluation; tokens (h, w, C)."""
     size, key = config.eval.batch_size, jax.random.key(config.eval.seed)
-    batch = jax.ShapeDtypeStruct((size, *shape), jnp.float32)
-    output = jax.eval_shape(lambda images: model(images, key=key, trajectory=True), batch)
-    tokens = output.trajectory["oscillators"][0].shape[1:]
     rows = []
     for index in indices:
         place = index % size
-        draw = jax.random.normal(jax.random.fold_in(key, index - place), tokens)
+        draw = jax.random.normal(jax.random.fold_in(key, index - place), (size, *tokens))
         rows.append(draw[place])
     return jnp.stack(rows)
 

@@ -18,13 +18,14 @@ from akorn_jax import state as states
 from akorn_jax.data import Examples
 from akorn_jax.errors import UserError
 from akorn_jax.evaluation.plots import PALETTE, colorize
-from akorn_jax.report import animation, charts, oscillators, scenes, scores, slots
+from akorn_jax.report import animation, charts, contents, oscillators, scenes, scores, slots
 from akorn_jax.report import run as runs
 from akorn_jax.report.run import Run
 
 HERE = Path(__file__).parent
 FILE = "report.html"
 MAX_BYTES = 5_000_000
+NUM_SCENES = 6  # that the model's inside is shown of
 
 # Curves in the order in which they are shown; others that begin with eval/ come after them.
 CURVES = {
@@ -84,14 +85,20 @@ def render(run: Run, others: Sequence[Run], model: nnx.Module, examples: Example
     )
     environment.filters |= {"number": number, "duration": progress.duration}
     key = next((name for name in scores.RANKING if name in run.scores), None)
-    parts: dict[str, Any] = {"gallery": [], "frames": None, "slots": [], "charts": []}
+    parts: dict[str, Any] = {
+        "gallery": [], "frames": None, "slots": [], "iterations": [], "charts": [],
+    }  # fmt: skip
+    output = contents.of(model, run.config, examples.images.shape[1:])
+    shown = list(range(min(NUM_SCENES, len(examples))))
     if key is not None:
+        shown = scenes.spread(run.scores[key], NUM_SCENES)[::-1]
         parts["gallery"] = scenes.gallery(examples, predictions(run, examples), run.scores, key)
         parts["charts"] = score_charts(run, examples, key)
-        shown = scenes.spread(run.scores[key], oscillators.NUM_SCENES)[::-1]
-        parts["slots"] = slots.draw(model, run.config, examples, shown)
-        if oscillators.has_trajectory(model):
+        if oscillators.move(output):
             parts["frames"] = moving(run, model, examples, shown)
+    if slots.seen(output):
+        parts["slots"] = slots.draw(model, run.config, examples, shown)
+        parts["iterations"] = slots.iterations(output)
     return environment.get_template("page.html.j2").render(
         run=run,
         key=key,
@@ -103,7 +110,8 @@ def render(run: Run, others: Sequence[Run], model: nnx.Module, examples: Example
         by_color=scores.by_color(run, key) if key else [],
         curves=training_charts(run),
         settings=_settings(run.config),
-        palette=["#" + bytes(color).hex() for color in PALETTE],
+        palette=_css(PALETTE),
+        shades=_css(slots.SHADES[:: len(slots.SHADES) // 15]),
         style=(HERE / "style.css").read_text(),
         script=(HERE / "script.js").read_text(),
         **parts,
@@ -210,9 +218,14 @@ def facts(run: Run, model: nnx.Module) -> dict[str, str]:
     return found
 
 
+def _css(colors: np.ndarray) -> list[str]:
+    """Colours `[N, 3]` uint8 as style sheets have them."""
+    return ["#" + bytes(color).hex() for color in colors]
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """A score for people; a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "–" if value is None else f"{value:z.{digits}f}"
 
 
 def _settings(config: ConfigDict) -> list[tuple[str, Any]]:

@@ -3,16 +3,16 @@
 
 const byId = (id) => document.getElementById(id);
 
-function movies() {
-  const section = byId("motion"), slider = byId("step"), play = byId("play");
-  const names = JSON.parse(byId("step-names").textContent);
+function play(section) {
+  const slider = section.querySelector(".step"), button = section.querySelector(".play");
+  const names = section.dataset.names.split("|");
   const dots = [...section.querySelectorAll(".dot")];
   let timer = 0;
 
   function show(step) {
     slider.value = step;
     slider.setAttribute("aria-valuetext", names[step]);
-    byId("step-name").textContent = names[step];
+    section.querySelector(".step-name").textContent = names[step];
     section.style.setProperty("--step", step);
     for (const dot of dots) {
       const heights = dot.dataset.heights.split(" ");
@@ -24,8 +24,7 @@ function movies() {
   function stop() {
     clearTimeout(timer);
     timer = 0;
-    play.textContent = "Play";
-    play.setAttribute("aria-pressed", "false");
+    button.textContent = "Play";
   }
   function advance() {
     const last = names.length - 1, step = Number(slider.value);
@@ -33,10 +32,9 @@ function movies() {
     const next = Number(slider.value);
     timer = setTimeout(advance, next === last ? 1800 : next === 0 ? 900 : 500);
   }
-  play.addEventListener("click", () => {
+  button.addEventListener("click", () => {
     if (timer) return stop();
-    play.textContent = "Pause";
-    play.setAttribute("aria-pressed", "true");
+    button.textContent = "Pause";
     advance();
   });
   slider.addEventListener("input", () => { stop(); show(Number(slider.value)); });
@@ -101,6 +99,6 @@ function gallery() {
   cards.classList.toggle("outlined", outlines.checked);
 }
 
-if (byId("motion")) movies();
+document.querySelectorAll(".moving").forEach(play);
 if (byId("cards")) gallery();
 addEventListener("beforeprint", () => document.querySelectorAll(".strips").forEach((d) => { d.open = true; }));

@@ -84,42 +84,66 @@ def test_the_policy_of_the_page_forbids_fetching(page):
     assert any("Content Security Policy" in line["message"] for line in page.get_log("browser"))
 
 
-def film(page):
-    """Where the first film stands, as a share of its length."""
+def films(page):
+    """Where all films stand, as shares of their lengths."""
     return page.execute_script(
-        "const i = document.querySelector('.film img'), p = i.parentElement;"
-        "const a = i.getBoundingClientRect(), b = p.getBoundingClientRect();"
-        "return (b.left - a.left) / a.width"
+        "return [...document.querySelectorAll('.film img')].map(i => {"
+        "const a = i.getBoundingClientRect(), b = i.parentElement.getBoundingClientRect();"
+        "return (b.left - a.left) / a.width})"
     )
 
 
 def test_the_slider_moves_oscillators_energy_and_words(page):
-    slider = page.find_element(By.ID, "step")
-    words = page.find_element(By.ID, "step-name")
+    slider = page.find_element(By.CSS_SELECTOR, "#motion .step")
+    words = page.find_element(By.CSS_SELECTOR, "#motion .step-name")
     dot = page.find_element(By.CSS_SELECTOR, ".dot")
     heights = [float(h) for h in dot.get_attribute("data-heights").split()]
     assert words.text == "step 2"
     slider.send_keys(Keys.HOME)
     assert words.text == "step 0"
-    assert 0 < film(page) < 0.02
+    assert all(0 < place < 0.02 for place in films(page))
     assert slider.get_attribute("aria-valuetext") == "step 0"
     slider.send_keys(Keys.ARROW_RIGHT)
     assert words.text == "step 1"
-    assert film(page) == pytest.approx(1 / 3, abs=0.02)
+    assert films(page) == pytest.approx([1 / 3] * 12, abs=0.02)
     area = dot.find_element(By.XPATH, "..").rect
     place = (dot.rect["y"] + dot.rect["height"] / 2 - area["y"]) / area["height"]
     assert 100 * place == pytest.approx(heights[1], abs=2)
 
 
 def test_the_button_plays_and_pauses_by_keyboard(page):
-    button = page.find_element(By.ID, "play")
-    words = page.find_element(By.ID, "step-name")
+    button = page.find_element(By.CSS_SELECTOR, "#motion .play")
+    words = page.find_element(By.CSS_SELECTOR, "#motion .step-name")
     page.execute_script("arguments[0].focus()", button)
     button.send_keys(Keys.SPACE)
     assert (button.text, words.text) == ("Pause", "step 0")
     WebDriverWait(page, 20, 0.05).until(lambda _: words.text == "step 1")
     button.send_keys(Keys.SPACE)
     assert button.text == "Play"
+
+
+def test_the_slider_moves_the_attention_of_all_slots(driver, slots_report, slots_config):
+    driver.get(slots_report)
+    count = 6 * slots_config.model.num_slots
+    slider = driver.find_element(By.CSS_SELECTOR, "#slots .step")
+    words = driver.find_element(By.CSS_SELECTOR, "#slots .step-name")
+    assert words.text == "iteration 3"
+    assert films(driver) == pytest.approx([2 / 3] * count, abs=0.02)
+    slider.send_keys(Keys.HOME)
+    assert words.text == slider.get_attribute("aria-valuetext") == "iteration 1"
+    assert films(driver) == pytest.approx([0] * count, abs=0.02)
+    button = driver.find_element(By.CSS_SELECTOR, "#slots .play")
+    driver.execute_script("arguments[0].focus()", button)
+    button.send_keys(Keys.SPACE)
+    assert (button.text, words.text) == ("Pause", "iteration 2")
+    button.send_keys(Keys.SPACE)
+    assert button.text == "Play"
+    rows = driver.find_elements(By.CSS_SELECTOR, "#slots .named img")
+    assert len(rows) == count
+    assert not rows[0].is_displayed()
+    driver.find_element(By.CSS_SELECTOR, "#slots summary").send_keys(Keys.ENTER)
+    assert rows[0].is_displayed()
+    assert rows[0].size["width"] > 2.5 * rows[0].size["height"]  # iterations side by side
 
 
 def test_scenes_are_sorted(page):
@@ -184,6 +208,6 @@ def test_without_scripts_everything_is_there(driver, oscillators_report):
         driver.get(oscillators_report)
         assert len(driver.find_elements(By.CSS_SELECTOR, ".card")) == 16
         assert driver.find_element(By.CSS_SELECTOR, ".film img").is_displayed()
-        assert driver.find_element(By.ID, "step-name").text == "step 2"
+        assert driver.find_element(By.CSS_SELECTOR, ".step-name").text == "step 2"
     finally:
         driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})

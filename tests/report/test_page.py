@@ -109,6 +109,8 @@ def test_a_model_with_slots_shows_them_and_no_oscillators(slots_page, slots_conf
     slots = [alt for alt in described if ", slot " in alt]
     recons = [alt for alt in described if alt.endswith("reconstructed.")]
     assert len(slots) == slots_config.model.num_slots * len(recons) > 0
+    attention = [alt for alt in described if ": attention of slot " in alt]
+    assert len(attention) == 2 * len(slots)  # in motion, and side by side
 
 
 def test_runs_are_compared(oscillators_config, oscillators_run, tmp_path):

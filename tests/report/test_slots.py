@@ -1,16 +1,20 @@
 import base64
 import io
 
+import jax
 import numpy as np
 from PIL import Image
 
 from akorn_jax import evaluate
 from akorn_jax import state as states
-from akorn_jax.report import slots
+from akorn_jax.outputs import ModelOutput
+from akorn_jax.report import contents, oscillators, slots
 
 
 def decode(uri):
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
+    """Pixels `[H, W, 3 or 4]` of a data URI."""
+    picture = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+    return np.asarray(picture.convert("RGB") if picture.mode == "P" else picture)
 
 
 def test_pictures_are_those_of_the_evaluation(slots_config):
@@ -30,7 +34,42 @@ def test_pictures_are_those_of_the_evaluation(slots_config):
         np.testing.assert_array_equal(decode(scene.image), examples.images[scene.index])
 
 
-def test_models_without_masks_have_none(oscillators_config):
-    examples = evaluate.load(oscillators_config)
-    model = states.build_model(oscillators_config.model, 0)
-    assert slots.draw(model, oscillators_config, examples, [0]) == []
+def test_attention_is_that_of_the_evaluation(slots_config):
+    examples = evaluate.load(slots_config)
+    model = states.build_model(slots_config.model, 0)
+    (scene,) = slots.draw(model, slots_config, examples, [13])
+    rows = np.arange(8, 16)  # the batch of eight that the scene is in
+    images = examples.images[rows].astype(np.float32) / 255
+    key = jax.random.fold_in(jax.random.key(slots_config.eval.seed), 8)
+    (attention,) = model(images, key=key, trajectory=True).trajectory["attention"]
+    assert len(scene.attention) == slots_config.model.num_slots
+    for k, film in enumerate(scene.attention):
+        frames = split(film, 3)
+        for t, frame in enumerate(frames):
+            # A shade is as good as its place in the table; the lightness rises along it.
+            shades = slots.SHADES.astype(int)
+            places = np.abs(frame[..., None, :].astype(int) - shades).sum(-1).argmin(-1)
+            np.testing.assert_allclose(places / 255, attention[t, 5, k], atol=1.5 / 255)
+
+
+def split(film, count):
+    """The frames `[h, w, 3]` of a film as they were before they were enlarged and padded."""
+    picture = decode(film.uri)
+    scale = picture.shape[0] // 35
+    frames = np.split(picture, count, axis=1)
+    return [frame[::scale, 1:-1:scale, :3] for frame in frames]
+
+
+def test_names_iterations_and_layers():
+    layer = np.zeros((2, 1, 3, 4, 4))
+    one, two = ({"attention": (layer,) * count} for count in (1, 2))
+    assert slots.iterations(ModelOutput(trajectory=one)) == ["iteration 1", "iteration 2"]
+    assert slots.iterations(ModelOutput(trajectory=two))[-1] == "layer 2, iteration 2"
+    assert slots.iterations(ModelOutput()) == []
+
+
+def test_parts_are_asked_for(oscillators_config, slots_config):
+    for config, moves, claims in ((oscillators_config, True, False), (slots_config, False, True)):
+        shape = (config.model.image_size, config.model.image_size, 3)
+        output = contents.of(states.build_model(config.model, 0), config, shape)
+        assert (oscillators.move(output), slots.seen(output)) == (moves, claims)
