@@ -1,12 +1,14 @@
-"""Draws the README's pictures and runs the tour again, from a trained run.
+"""Draws the README's pictures, keeps a run's weights and runs the tour on them again.
 
     python -m docs.make_figures --workdir=runs/demo
 
-Writes figures/segmentation.png, figures/oscillators.gif and the outputs of tour.ipynb.
+Writes figures/segmentation.png, figures/oscillators.gif, checkpoints/tetrominoes_akorn and the
+outputs of tour.ipynb, so that all of them are of the same run.
 """
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 import nbclient
@@ -14,14 +16,16 @@ import nbformat
 import numpy as np
 from etils import epath
 
+from akorn_jax import checksums, evaluate
 from akorn_jax import config as configs
-from akorn_jax import evaluate
 from akorn_jax import state as states
+from akorn_jax.checkpoint import TEMPORARY, Checkpoints
 from akorn_jax.evaluation import plots
 from akorn_jax.evaluation.matching import match_labels
 from akorn_jax.report import animation, oscillators, page, run, scenes
 
 HERE = Path(__file__).parent
+CHECKPOINT = HERE / "checkpoints" / "tetrominoes_akorn"
 NUM_SCENES = 8
 
 
@@ -30,9 +34,9 @@ def main() -> None:
     parser.add_argument("--workdir", required=True, help="of a run that was evaluated")
     workdir = epath.Path(parser.parse_args().workdir).resolve()
     figures(workdir, HERE / "figures")
+    checkpoint(workdir, CHECKPOINT)
     path = HERE / "tour.ipynb"
-    notebook = tour(path, workdir)
-    nbformat.write(notebook, path)
+    nbformat.write(tour(path), path)
 
 
 def figures(workdir: epath.Path, folder: Path) -> None:
@@ -56,12 +60,32 @@ def figures(workdir: epath.Path, folder: Path) -> None:
     animation.write(folder / "oscillators.gif", frames, examples)
 
 
-def tour(path: Path, workdir: epath.Path) -> nbformat.NotebookNode:
-    """The notebook, run on a directory; what it says of the directory stays as it is."""
+def checkpoint(workdir: epath.Path, folder: Path) -> None:
+    """The run's config, scores and averaged weights alone, as a directory that can be evaluated."""
+    config = configs.from_workdir(workdir)
+    step, model = evaluate.restore(states.build_model(config.model, config.seed), workdir)
+    if folder.exists():
+        shutil.rmtree(folder)
+    configs.save(config, epath.Path(folder))
+    shutil.copy(workdir / "metrics.json", folder)
+    steps = epath.Path(folder / "checkpoints")
+    with Checkpoints(steps) as checkpoints:
+        checkpoints.save(step, {"ema": states.split(model)[1:]})
+    for note in folder.rglob("commit_success.txt"):  # where it was written, which is nowhere now
+        note.unlink()
+    checksums.write(steps, str(step), TEMPORARY)
+
+
+def tour(path: Path, workdir: epath.Path | None = None) -> nbformat.NotebookNode:
+    """The notebook, run on the checkpoint that it names or on another directory.
+
+    What it says of the directory stays as it is.
+    """
     notebook = nbformat.read(path, as_version=4)
     setting = next(cell for cell in notebook.cells if "workdir" in cell.metadata.get("tags", ()))
     written = setting.source
-    setting.source = f"workdir = {json.dumps(str(workdir))}"
+    if workdir is not None:
+        setting.source = f"workdir = {json.dumps(str(workdir))}"
     resources = {"metadata": {"path": str(path.parent)}}
     nbclient.NotebookClient(notebook, timeout=600, resources=resources).execute()
     setting.source = written

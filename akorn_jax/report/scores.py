@@ -14,6 +14,7 @@ from akorn_jax.report.run import Run
 SEGMENTATION = {"fg_ari": "FG-ARI", "mbo": "mBO", "ari": "ARI", "miou": "mIoU", "mse": "MSE"}
 NAMES = HEADINGS | SEGMENTATION  # what a run is best known for first
 ERRORS = ("mse",)  # less is better
+SCENES = ("name", "crop", "size", "interpolation")  # fields of `config.data`: what scenes show
 RANKING = ("fg_ari", "mbo", "ari", "miou")  # what scenes are ranked by: the first that there is
 
 
@@ -77,7 +78,8 @@ def table(run: Run, others: Sequence[Run]) -> list[Group]:
             seeds.append(other)
     _check_seeds(seeds)
     rest = [other for other in others if other not in seeds]
-    rows = [_row(r.name, r.summary, names, "this run" if r is run else "") for r in (run, *rest)]
+    rows = [_row(run.name, run.summary, names, "this run")]
+    rows += [_row(other.name + _elsewhere(other, run), other.summary, names) for other in rest]
     groups = [Group("Runs", rows)]
     if len(seeds) > 1:
         groups.append(_seeds(seeds, names))
@@ -95,6 +97,16 @@ def table(run: Run, others: Sequence[Run]) -> list[Group]:
 def _row(name: str, scores: dict[str, Any], names: Sequence[str], kind: str = "") -> Row:
     cells = [Cell(scores.get(n), scores.get(f"{n}_se")) for n in names]
     return Row(name, cells, "standard error over scenes", kind)
+
+
+def _elsewhere(other: Run, run: Run) -> str:
+    """What differs between the scenes of two runs; empty where they are the same."""
+    theirs, ours = (configs.to_dict(r.config)["data"] for r in (other, run))
+    fields = (*SCENES, run.summary["split"])
+    found = [f"data.{f} {theirs.get(f)}" for f in fields if theirs.get(f) != ours.get(f)]
+    if other.summary["split"] != run.summary["split"]:
+        found.append(f"split {other.summary['split']}")
+    return f" (other scenes: {', '.join(found)})" if found else ""
 
 
 def _recipe(run: Run) -> dict[str, Any]:

@@ -120,8 +120,11 @@ def _scene(
 
 
 def _shaded(maps: np.ndarray) -> np.ndarray:
-    """Attention `[T, h, w]` in [0, 1] as colours `[T, h, w, 3]`."""
-    return SHADES[np.rint(255 * np.stack([scenes.shrink(m) for m in maps])).astype(np.uint8)]
+    """Attention `[T, h, w]` in [0, 1] as colours `[T, h, w, 3]`; large maps by means of squares."""
+    n = -(-max(maps.shape[1:]) // scenes.SMALL)
+    height, width = maps.shape[1] // n, maps.shape[2] // n
+    squares = maps[:, : height * n, : width * n].reshape(-1, height, n, width, n)
+    return SHADES[np.rint(255 * squares.mean(axis=(2, 4))).astype(np.uint8)]
 
 
 def _masked(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

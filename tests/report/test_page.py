@@ -1,3 +1,4 @@
+import dataclasses
 import html.parser
 import json
 import shutil
@@ -7,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from akorn_jax import report
+from akorn_jax import evaluate, report
+from akorn_jax import state as states
 from akorn_jax.errors import UserError
 from akorn_jax.report import page
+from akorn_jax.report import run as runs
 
 VOID = {"meta", "link", "img", "input", "br", "wbr"}
 
@@ -111,6 +114,16 @@ def test_a_model_with_slots_shows_them_and_no_oscillators(slots_page, slots_conf
     assert len(slots) == slots_config.model.num_slots * len(recons) > 0
     attention = [alt for alt in described if ": attention of slot " in alt]
     assert len(attention) == 2 * len(slots)  # in motion, and side by side
+
+
+def test_without_scores_of_images_slots_are_shown_all_the_same(slots_config, slots_run):
+    """As for sets of objects on scenes without masks."""
+    run = dataclasses.replace(runs.read(slots_run, slots_config), scores={})
+    _, model = evaluate.restore(states.build_model(slots_config.model, 0), slots_run)
+    checked = Checker(page.render(run, [], model, evaluate.load(slots_config)))
+    assert checked.wrong == []
+    assert "slots" in checked.ids
+    assert "scenes" not in checked.ids
 
 
 def test_runs_are_compared(oscillators_config, oscillators_run, tmp_path):

@@ -46,6 +46,17 @@ def test_other_recipes_are_not_averaged():
     assert [row.name for row in groups[0].rows] == ["a", "other"]
 
 
+def test_scores_on_other_scenes_say_so():
+    """Lists of a saved config are the tuples of a recipe."""
+    run, same, other = a_run(), a_run(batch_size=7), a_run(name="b", batch_size=7)
+    same.config.data.crop = list(same.config.data.crop)
+    other.config.data.size = 16
+    other.summary["split"] = "validation"
+    rows = scores.table(run, [same, other])[0].rows
+    assert rows[1].name == "a"
+    assert rows[2].name == "b (other scenes: data.size 16, split validation)"
+
+
 def test_one_seed_twice_is_refused():
     with pytest.raises(UserError, match=r"--compare=b: has the recipe and the seed 0 of a"):
         scores.table(a_run(), [a_run(name="b")])

@@ -52,6 +52,16 @@ def test_attention_is_that_of_the_evaluation(slots_config):
             np.testing.assert_allclose(places / 255, attention[t, 5, k], atol=1.5 / 255)
 
 
+def test_large_attention_is_drawn_smaller():
+    maps = np.zeros((2, 130, 128))
+    maps[1, :3, :3] = 1
+    shaded = slots._shaded(maps)
+    assert shaded.shape == (2, 43, 42, 3)
+    np.testing.assert_array_equal(shaded[1, 0, 0], slots.SHADES[255])
+    assert (shaded[0] == slots.SHADES[0]).all()
+    assert (shaded[1].reshape(-1, 3)[1:] == slots.SHADES[0]).all()
+
+
 def split(film, count):
     """The frames `[h, w, 3]` of a film as they were before they were enlarged and padded."""
     picture = decode(film.uri)
