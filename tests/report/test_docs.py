@@ -10,8 +10,8 @@ from etils import epath
 from flax import nnx
 from PIL import Image
 
-from akorn_jax import evaluate
 from akorn_jax import config as configs
+from akorn_jax import evaluate
 from akorn_jax import state as states
 from akorn_jax.metrics import fg_ari
 from configs import base, demo
@@ -63,7 +63,7 @@ def test_the_kept_checkpoint_separates_pieces(data_dir):
 
 
 def test_the_kept_checkpoint_is_the_demo_and_small_and_of_no_machine():
-    kept, recipe = configs.from_workdir(KEPT).to_dict(), configs.to_dict(demo.get_config())
+    kept, recipe = map(configs.to_dict, (configs.from_workdir(KEPT), demo.get_config()))
     assert {name: kept[name] for name in ("model", "task", "optimizer", "seed")} == {
         name: recipe[name] for name in ("model", "task", "optimizer", "seed")
     }
