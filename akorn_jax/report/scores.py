@@ -79,7 +79,7 @@ def table(run: Run, others: Sequence[Run]) -> list[Group]:
     _check_seeds(seeds)
     rest = [other for other in others if other not in seeds]
     rows = [_row(run.name, run.summary, names, "this run")]
-    rows += [_row(other.name + _elsewhere(other, run), other.summary, names) for other in rest]
+    rows += [_row(other.name + _other_scenes(other, run), other.summary, names) for other in rest]
     groups = [Group("Runs", rows)]
     if len(seeds) > 1:
         groups.append(_seeds(seeds, names))
@@ -99,7 +99,7 @@ def _row(name: str, scores: dict[str, Any], names: Sequence[str], kind: str = ""
     return Row(name, cells, "standard error over scenes", kind)
 
 
-def _elsewhere(other: Run, run: Run) -> str:
+def _other_scenes(other: Run, run: Run) -> str:
     """What differs between the scenes of two runs; empty where they are the same."""
     theirs, ours = (configs.to_dict(r.config)["data"] for r in (other, run))
     fields = (*SCENES, run.summary["split"])
