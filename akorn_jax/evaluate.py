@@ -14,16 +14,14 @@ from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
 
-from akorn_jax import data
+from akorn_jax import data, writers
 from akorn_jax import state as states
 from akorn_jax.checkpoint import Checkpoints
 from akorn_jax.data import Examples
 from akorn_jax.errors import UserError
 from akorn_jax.evaluation import discovery, plots, set_prediction, settings
-from akorn_jax.evaluation.matching import match_labels
 from akorn_jax.evaluation.result import Result
 
-NUM_PICTURES = 16
 PREDICTIONS = "predictions.npz"  # `step` and the trained model's `labels` [N, H, W]
 
 
@@ -33,8 +31,8 @@ def evaluate(
     """Evaluates the averaged weights of a run's newest checkpoint, as its task wants it.
 
     Writes `metrics.json` (means over images, in [0, 1]), `metrics_per_image.npz`,
-    `predictions.npz` and `figures/segmentation.png`, and prints a table; for each other dataset the
-    same, with the dataset in the files' names.
+    `predictions.npz`, `figures/segmentation.png` and a file of TensorBoard's with the scores as
+    `eval/...`, and prints a table; for each other dataset the same, with the dataset in the names.
 
     Args:
         config: of the run; `eval` and e.g. `model.num_steps` may differ from the training's.
@@ -87,9 +85,11 @@ def evaluate_on(
         **{name: config.eval[name] for name in chosen if config.eval[name]},
         **result.summary,
     }
-    pictures = workdir / "figures" / f"segmentation{suffix}.png"
     write(workdir, summary, result, examples, suffix)
-    report(summary, result, pictures if result.labels is not None else None)
+    pictures = workdir / "figures" / f"segmentation{suffix}.png"
+    pictures = pictures if result.labels is not None else None
+    log(config, workdir, step, result, pictures, suffix)
+    report(summary, result, pictures)
     return summary
 
 
@@ -145,7 +145,7 @@ def write(
         smallest = np.min_scalar_type(int(result.labels.max()))
         np.savez_compressed(labels, step=summary["step"], labels=result.labels.astype(smallest))
         files[PREDICTIONS.replace(".", f"{suffix}.")] = labels.getvalue()
-        files[f"figures/segmentation{suffix}.png"] = draw(result, examples)
+        files[f"figures/segmentation{suffix}.png"] = plots.result(result, examples)
     try:
         for name, content in files.items():
             path = workdir / name
@@ -157,16 +157,22 @@ def write(
         raise UserError(f"--workdir={workdir}: cannot be written ({error.strerror}).") from error
 
 
-def draw(result: Result, examples: Examples) -> bytes:
-    """The first scenes, their segments and the model's, as a PNG."""
-    shown = slice(NUM_PICTURES)
-    scores = (result.per_image[name][shown] for name in ("fg_ari", "mbo"))
-    captions = [f"FG-ARI {f:.2f}, mBO {m:.2f}" for f, m in zip(*scores, strict=True)]
-    true = examples.labels[shown]
-    matched = match_labels(true, result.labels[shown], ignore_ids=examples.ignore_ids)
-    file = io.BytesIO()
-    plots.segmentation(file, examples.images[shown], true, matched, captions)
-    return file.getvalue()
+def log(
+    config: ConfigDict,
+    workdir: epath.Path,
+    step: int,
+    result: Result,
+    pictures: epath.Path | None,
+    suffix: str,
+) -> None:
+    """Adds scores and pictures to what TensorBoard shows of the run, at the checkpoint's step."""
+    writer = writers.create_writer(workdir, wandb_project=config.wandb_project)
+    kind = f"eval{suffix}"
+    writer.write_scalars(step, {f"{kind}/{name}": x for name, x in result.scalars().items()})
+    if pictures is not None:
+        picture = plots.pixels(pictures.read_bytes())
+        writer.write_images(step, {f"{kind}/segmentation": picture})
+    writer.close()
 
 
 def report(summary: dict[str, Any], result: Result, pictures: epath.Path | None) -> None:

@@ -3,26 +3,20 @@
 import collections
 import concurrent.futures
 import dataclasses
-import io
 from typing import Any
 
 import jax
-import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
-from PIL import Image
 
 from akorn_jax import data, feed, optimizer, processes, sharding
 from akorn_jax import state as states
 from akorn_jax.evaluation import discovery, plots, set_prediction
-from akorn_jax.evaluation.matching import match_labels
-from akorn_jax.evaluation.result import Result
 from akorn_jax.state import TrainState
 
 Array = jax.Array
 PyTree = Any
 
-NUM_PICTURES = 16
 MAX_BEHIND = 4  # evaluations that may be under way; each holds a copy of the weights
 
 
@@ -107,11 +101,11 @@ class Probe:
         else:
             targets = self._task.targets(examples.attributes)
             result = set_prediction.evaluate(models, examples, targets, self._config)
-        found = {name: result.summary.get(name) for name in result.columns}
-        scores = {f"eval/{name}": x for name, x in found.items() if isinstance(x, float)}
+        scores = {f"eval/{name}": score for name, score in result.scalars().items()}
         self._writer.write_scalars(done, {"eval/loss": float(loss), **scores})
         if result.labels is not None:
-            self._writer.write_images(done, {"eval/segmentation": _picture(examples, result)})
+            picture = plots.pixels(plots.result(result, examples))
+            self._writer.write_images(done, {"eval/segmentation": picture})
 
 
 def _few(config: ConfigDict) -> data.Examples:
@@ -122,14 +116,3 @@ def _few(config: ConfigDict) -> data.Examples:
         last = start + config.eval_scenes
         few[config.eval_split] = (start, last if stop is None else min(stop, last))
     return data.load(few, config.eval_split, config.data_dir)
-
-
-def _picture(examples: data.Examples, result: Result) -> np.ndarray:
-    """The first scenes, their truth and their segments, `[H, W, 3]` uint8."""
-    shown = slice(NUM_PICTURES)
-    true = examples.labels[shown]
-    pred = match_labels(true, result.labels[shown], ignore_ids=examples.ignore_ids)
-    captions = [f"FG-ARI {score:.2f}" for score in result.per_image["fg_ari"][shown]]
-    file = io.BytesIO()
-    plots.segmentation(file, examples.images[shown], true, pred, captions)
-    return np.asarray(Image.open(file).convert("RGB"))

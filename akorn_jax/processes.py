@@ -5,18 +5,27 @@ Every process runs the same command. Process 0 alone writes logs, metrics, pictu
 
 import glob
 import importlib.util
+import itertools
 import os
 import sys
+import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import jax
+from jax._src import distributed  # for its key-value store, which has no public name; as orbax does
 
 from akorn_jax.errors import UserError
 
-# A process that is silent for so long is dead, and JAX ends the others with a line that names it.
-HEARTBEAT_SECONDS = 30
+# A process that shows no pulse for so many of another's beats is dead. It is named well before JAX,
+# whose clocks do not stop with the machine's, aborts the others with a C++ stack trace.
+BEAT_SECONDS = 5
+BEATS = 8
+HEARTBEAT_SECONDS = 100
+DEAD_PEER = 75  # exit code: EX_TEMPFAIL, "try again later", of sysexits.h
 # How long processes that are done wait for the others: process 0 evaluates alone at the end.
 SHUTDOWN_SECONDS = 7 * 24 * 3600
 
@@ -62,6 +71,9 @@ def initialize(
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"The processes did not find each other: {reason}") from error
+    if jax.process_count() > 1:
+        client = distributed.global_state.client
+        threading.Thread(target=_watch_peers, args=(client,), daemon=True).start()
 
 
 def is_primary() -> bool:
@@ -73,22 +85,53 @@ def end(program: Callable[[], int]) -> None:
     """Runs a program and ends the process with its exit code.
 
     One of several processes that fails leaves at once: at a usual exit it would wait for the
-    others, who wait for it. Where a peer has died, JAX is given the time to say which.
+    others, who wait for it. Where a peer has died, there is time to say which.
     """
     try:
         code = program()
     except Exception as error:
         if jax.process_count() == 1:
             raise
+        if isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error):
+            print(f"{str(error).splitlines()[0]} Is a process dead?", file=sys.stderr, flush=True)
+            time.sleep(2 * BEATS * BEAT_SECONDS)  # within which `_watch_peers` would end this one
         traceback.print_exc()
-        if isinstance(error, jax.errors.JaxRuntimeError):
-            time.sleep(2 * HEARTBEAT_SECONDS)
         code = 1
     if code in (0, 124) or not jax.distributed.is_initialized():
         sys.exit(code)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _watch_peers(client: Any) -> None:
+    """Shows this process's pulse, and ends it when another's has stopped.
+
+    Beats are counted, not seconds, so that nobody is missed after all were suspended. Where process
+    0 is gone, so is the store, and JAX ends this process.
+    """
+    seen: dict[str, str] = {}
+    missed: Counter[str] = Counter()
+    for beat in itertools.count():
+        try:
+            client.key_value_set(f"pulse/{jax.process_index()}", str(beat), allow_overwrite=True)
+            pulses = dict(client.key_value_dir_get("pulse/"))
+        except jax.errors.JaxRuntimeError:
+            return
+        for key, pulse in pulses.items():
+            missed[key] = missed[key] + 1 if seen.get(key) == pulse else 0
+        seen = pulses
+        dead = sorted(int(key.rpartition("/")[2]) for key in missed if missed[key] >= BEATS)
+        if dead:
+            names = ", ".join(map(str, dead))
+            print(
+                f"error: process {names} of {jax.process_count()} died or failed (its own last "
+                "lines say why); what was saved is intact: run the same command again.",
+                file=sys.stderr,
+                flush=True,
+            )
+            os._exit(DEAD_PEER)
+        time.sleep(BEAT_SECONDS)
 
 
 def _in_slurm_step() -> bool:

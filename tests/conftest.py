@@ -30,6 +30,13 @@ from configs import demo
 from datasets.prepare import prepare
 
 
+def pytest_collection_modifyitems(items):
+    """Slow tests start many processes: what bounds them is to end a hang, not to measure."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(3600))
+
+
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
     """Where 128 drawn Tetrominoes scenes are prepared."""

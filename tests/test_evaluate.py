@@ -1,5 +1,6 @@
 """An evaluation: what it writes, that it repeats itself, and that its parts agree."""
 
+import io
 import json
 
 import jax
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 from etils import epath
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from akorn_jax import data, evaluate, optimizer
+from akorn_jax import data, evaluate, optimizer, writers
 from akorn_jax import state as states
 from akorn_jax.checkpoint import Checkpoints
 from akorn_jax.errors import UserError
@@ -66,6 +68,29 @@ def test_writes_scores_and_pictures(tiny, trained):
         np.testing.assert_allclose(again.mean(), summary["fg_ari"])
     picture = np.asarray(Image.open(trained / "figures" / "segmentation.png").convert("RGB"))
     assert picture.std() > 30  # not blank
+
+
+def test_tensorboard_shows_the_scores_beside_the_training(tiny, tmp_path):
+    workdir = checkpoint(tiny, epath.Path(tmp_path))
+    training = writers.SummaryWriter(workdir)
+    training.write_scalars(2, {"train/loss": 1.5})
+    training.write_scalars(9, {"train/loss": 0.5})  # after its last checkpoint
+    training.close()
+    tiny.eval.baselines = False
+    other = tiny.copy_and_resolve_references().data
+    summary = evaluate.evaluate(tiny, workdir, [other])
+    found = EventAccumulator(str(workdir)).Reload()
+    assert [event.step for event in found.Scalars("train/loss")] == [2, 9]
+    for name in ("fg_ari", "mbo"):
+        for kind in ("eval", "eval-tetrominoes-procedural"):
+            (event,) = found.Scalars(f"{kind}/{name}")
+            assert event.step == 4
+            np.testing.assert_allclose(event.value, summary[name], rtol=1e-6)
+    (event,) = found.Images("eval/segmentation")
+    shown = Image.open(io.BytesIO(event.encoded_image_string)).convert("RGB")
+    written = Image.open(workdir / "figures" / "segmentation.png").convert("RGB")
+    assert event.step == 4
+    np.testing.assert_array_equal(shown, written)
 
 
 def test_the_same_command_gives_the_same_numbers(tiny, trained):

@@ -24,7 +24,7 @@ def together(launch, workdir, *arguments, count=2, devices=2):
     ]
 
 
-def finish(started, timeout=280):
+def finish(started, timeout=900):
     """Exit codes, and what was on standard error."""
     errors = [process.communicate(timeout=timeout)[1] for process in started]
     return [process.returncode for process in started], errors
@@ -102,21 +102,27 @@ def test_the_time_limit_of_process_0_stops_all(launch, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dead", [0, 1])
-def test_a_dead_peer_ends_the_others(launch, tmp_path, dead):
-    """Within HEARTBEAT_SECONDS and some, with a line that says which."""
-    started = together(launch, tmp_path, "--mode=train", "--config.num_steps=100000")
+@pytest.mark.parametrize(("count", "dead"), [(2, 1), (4, 2), (2, 0), (4, 0)])
+def test_a_dead_peer_ends_the_others(launch, tmp_path, count, dead):
+    """Within a minute, with a line that says which; process 0 takes JAX's service with it."""
+    endless = ("--mode=train", "--config.num_steps=100000")
+    started = together(launch, tmp_path, *endless, count=count)
     file = tmp_path / "log.txt"
     while not file.exists() or "step 4: " not in file.read_text():
         assert all(process.poll() is None for process in started)
         time.sleep(0.1)
-    started[dead].kill()
+    started.pop(dead).kill()
     began = time.monotonic()
-    codes, errors = finish([started[1 - dead]], timeout=120)
-    assert time.monotonic() - began < 90
-    assert codes[0] not in (0, 2, 124)
-    expected = "leader task" if dead == 0 else "stopped sending heartbeats):\n1\n"
-    assert expected in errors[0]
+    codes, errors = finish(started)
+    assert time.monotonic() - began < 120  # seconds, where many share the cores
+    for code, lines in zip(codes, errors, strict=True):
+        if dead == 0:
+            assert code == -signal.SIGABRT
+            assert "leader task was preempted/died" in lines
+        else:
+            assert code == processes.DEAD_PEER
+            assert f"error: process {dead} of {count} died or failed" in lines.splitlines()[-1]
+            assert "stack trace" not in lines
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,19 @@
 """Pictures of segmentations."""
 
+import io
 from collections.abc import Sequence
 from typing import BinaryIO
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
+
+from akorn_jax.data import Examples
+from akorn_jax.evaluation.matching import match_labels
+from akorn_jax.evaluation.result import Result
+
+NUM_PICTURES = 16
 
 # Paul Tol's "muted" and "bright" schemes: distinct for colour-blind readers, first to last.
 PALETTE = np.array(
@@ -21,6 +29,23 @@ PALETTE = np.array(
 def colorize(labels: np.ndarray) -> np.ndarray:
     """Label maps `[..., H, W]` to RGB `[..., H, W, 3]` uint8; label 0 is light gray."""
     return PALETTE[labels % len(PALETTE)]
+
+
+def result(found: Result, examples: Examples) -> bytes:
+    """The first scenes, their segments and the model's, with its scores, as a PNG."""
+    shown = slice(NUM_PICTURES)
+    scores = (found.per_image[name][shown] for name in ("fg_ari", "mbo"))
+    captions = [f"FG-ARI {f:.2f}, mBO {m:.2f}" for f, m in zip(*scores, strict=True)]
+    true = examples.labels[shown]
+    matched = match_labels(true, found.labels[shown], ignore_ids=examples.ignore_ids)
+    file = io.BytesIO()
+    segmentation(file, examples.images[shown], true, matched, captions)
+    return file.getvalue()
+
+
+def pixels(png: bytes) -> np.ndarray:
+    """A picture as `[H, W, 3]` uint8."""
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 def segmentation(

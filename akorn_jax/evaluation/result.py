@@ -28,6 +28,11 @@ class Result:
     per_image: Scores = dataclasses.field(default_factory=dict)
     labels: np.ndarray | None = None
 
+    def scalars(self) -> dict[str, float]:
+        """The trained model's scores for a dashboard, by name: those with a column."""
+        found = {name: self.summary.get(name) for name in self.columns}
+        return {name: score for name, score in found.items() if isinstance(score, float)}
+
 
 def summarize(scores: Scores) -> dict[str, float]:
     """Mean over images of each score, and its standard error as `<score>_se`.

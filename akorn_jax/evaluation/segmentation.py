@@ -6,6 +6,7 @@ up-sampled. Masks need none of it: the largest wins the pixel.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 
 import jax
@@ -99,33 +100,43 @@ def _forward(
     The model runs a batch ahead of what is yielded.
     """
     graphdef, state = nnx.split(model)
-
-    @jax.jit
-    def forward(state: nnx.State, images: Array, key: Array) -> dict[str, Array]:
-        model = nnx.merge(graphdef, state)
-        images = images.astype(jnp.float32) / 255
-        if factor != 1:
-            return {"features": _unit(_up_tiled(model, images, key, factor, arguments))}
-        output = model(images, key=key, **arguments)
-        found = {}
-        if output.recon is not None:
-            found["mse"] = jnp.mean((output.recon - images) ** 2, axis=(1, 2, 3))
-        if output.masks is not None:
-            return {**found, "labels": jnp.argmax(output.masks, axis=1)}
-        if output.features is not None:
-            return {**found, "features": _unit(output.features)}
-        raise UserError(f"{type(model).__module__}: gives neither masks nor features to segment.")
-
+    settings = tuple(sorted(arguments.items()))
     last = None
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         count = len(batch)
         batch = np.concatenate([batch, np.repeat(batch[-1:], batch_size - count, axis=0)])
-        output = forward(state, batch, jax.random.fold_in(key, start))
+        output = _see(graphdef, state, batch, jax.random.fold_in(key, start), factor, settings)
         if last is not None:
             yield last
         last = jax.tree.map(lambda array, count=count: array[:count], output)
     yield last
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4, 5))
+def _see(
+    graphdef: nnx.GraphDef,
+    state: nnx.State,
+    images: Array,
+    key: Array,
+    factor: int,
+    arguments: tuple[tuple[str, int], ...],
+) -> dict[str, Array]:
+    """A batch of `_forward`; compiled once for a model's structure and settings."""
+    model = nnx.merge(graphdef, state)
+    images = images.astype(jnp.float32) / 255
+    arguments = dict(arguments)
+    if factor != 1:
+        return {"features": _unit(_up_tiled(model, images, key, factor, arguments))}
+    output = model(images, key=key, **arguments)
+    found = {}
+    if output.recon is not None:
+        found["mse"] = jnp.mean((output.recon - images) ** 2, axis=(1, 2, 3))
+    if output.masks is not None:
+        return {**found, "labels": jnp.argmax(output.masks, axis=1)}
+    if output.features is not None:
+        return {**found, "features": _unit(output.features)}
+    raise UserError(f"{type(model).__module__}: gives neither masks nor features to segment.")
 
 
 def _up_tiled(

@@ -163,8 +163,8 @@ def training_charts(run: Run) -> list[tuple[str, str]]:
     tags |= {tag: tag.replace("/", " ") for tag in run.curves if tag.startswith("eval/")}
     found = []
     for tag, label in tags.items():
-        if tag in run.curves:
-            steps, values = run.curves[tag]
+        steps, values = run.curves.get(tag, ((), ()))
+        if len(set(steps)) > 1:  # else the tables say it
             alt = f"{label} over {steps[-1]} steps, from {values[0]:.4g} to {values[-1]:.4g}."
             found.append((charts.curve(steps, values, label), alt.capitalize()))
     return found
