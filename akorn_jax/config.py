@@ -12,6 +12,7 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
+from akorn_jax import storage
 from akorn_jax.errors import UserError
 
 ConfigDict = ml_collections.ConfigDict
@@ -112,9 +113,8 @@ def save(config: ConfigDict, workdir: epath.Path) -> None:
     """
     make_directory(workdir)
     try:
-        partial = workdir / f".{FILE}"
-        partial.write_text(json.dumps(to_dict(config), indent=2, sort_keys=True) + "\n")
-        partial.replace(workdir / FILE)
+        text = json.dumps(to_dict(config), indent=2, sort_keys=True) + "\n"
+        storage.write(workdir / FILE, text.encode())
     except OSError as error:
         raise UserError(
             f"--workdir={workdir}: cannot be written ({error.strerror}); choose another directory."

@@ -301,9 +301,11 @@ class Order:
         position = step * self.batch_size + np.arange(self.batch_size)
         epochs, places = np.divmod(position, self.num_examples)
         wanted = range(int(epochs[0]), int(epochs[-1]) + 1)
-        self._epochs = {e: self._epochs.get(e, None) for e in wanted}
-        for epoch, order in self._epochs.items():
-            if order is None:
-                rng = np.random.default_rng((self.seed, epoch))
-                self._epochs[epoch] = rng.permutation(self.num_examples).astype(np.int32)
-        return np.stack([self._epochs[e][p] for e, p in zip(epochs, places, strict=True)])
+        known = self._epochs  # never changed, only replaced: threads that read a stream share it
+        orders = {e: known[e] if e in known else self._permutation(e) for e in wanted}
+        self._epochs = orders
+        return np.stack([orders[e][p] for e, p in zip(epochs, places, strict=True)])
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng((self.seed, epoch))
+        return rng.permutation(self.num_examples).astype(np.int32)

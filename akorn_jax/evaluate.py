@@ -14,7 +14,7 @@ from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
 
-from akorn_jax import data, writers
+from akorn_jax import data, storage, writers
 from akorn_jax import state as states
 from akorn_jax.checkpoint import Checkpoints
 from akorn_jax.data import Examples
@@ -150,9 +150,7 @@ def write(
         for name, content in files.items():
             path = workdir / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.parent / f".{path.name}"
-            partial.write_bytes(content)
-            partial.replace(path)
+            storage.write(path, content)
     except OSError as error:
         raise UserError(f"--workdir={workdir}: cannot be written ({error.strerror}).") from error
 

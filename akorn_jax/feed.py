@@ -143,7 +143,8 @@ class Stream:
         if num_workers < 0:
             raise UserError(f"config.data.num_workers={num_workers}: give 0 (threads) or more.")
         self.records = stored.records
-        self._reader = (stored, tuple(names), order, _own_positions(order.batch_size, mesh))
+        self._own = _own_positions(order.batch_size, mesh)
+        self._reader = (stored, tuple(names), order, self._own)
         self._order = order
         self._sharding = NamedSharding(mesh, PartitionSpec(None, sharding.AXES))
         self._num_steps = num_steps
@@ -186,16 +187,17 @@ class Stream:
         return iter(dataset)
 
     def _put(self, chunk: Mapping[str, np.ndarray]) -> dict[str, Array]:
-        batch_size = self._order.batch_size
-        return {
-            # A copy: grain takes back the memory that it shares with its workers.
-            name: jax.make_array_from_process_local_data(
-                self._sharding,
-                np.array(array),
-                (array.shape[0], batch_size, *array.shape[2:]),
-            )
-            for name, array in chunk.items()
-        }
+        places = np.arange(self._order.batch_size)
+        arrays = {}
+        for name, array in chunk.items():
+            shape = (len(array), len(places), *array.shape[2:])
+
+            def part(index: tuple[slice, ...], array: np.ndarray = array) -> np.ndarray:
+                # A copy: grain takes back the memory that it shares with its workers.
+                return array[:, np.searchsorted(self._own, places[index[1]])]
+
+            arrays[name] = jax.make_array_from_callback(shape, self._sharding, part)
+        return arrays
 
 
 class _Chunks:

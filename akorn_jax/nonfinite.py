@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from etils import epath
 
-from akorn_jax import processes
+from akorn_jax import processes, storage
 from akorn_jax.errors import UserError
 
 
@@ -64,6 +64,4 @@ class NonFinite:
             "scenes": rows.tolist(),
             "records": self._records[rows].tolist(),
         }
-        partial = self._file.parent / f".{self._file.name}"
-        partial.write_text(json.dumps(steps) + "\n")
-        partial.replace(self._file)
+        storage.write(self._file, (json.dumps(steps) + "\n").encode())

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 from etils import epath
 
+from akorn_jax import storage
 from akorn_jax.errors import UserError
 
 FILE = "starts.jsonl"
@@ -34,7 +35,7 @@ def record(workdir: epath.Path, arguments: Sequence[str]) -> None:
     line = json.dumps(describe(arguments)) + "\n"
     try:
         before = path.read_text() if path.exists() else ""
-        path.write_text(before + line)
+        storage.write(path, (before + line).encode())
     except OSError as error:
         raise UserError(f"--workdir={workdir}: cannot be written ({error.strerror}).") from error
 

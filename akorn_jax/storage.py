@@ -1,4 +1,4 @@
-"""Storage that fails: what a run outlives."""
+"""Storage that fails, and files that a killed run leaves whole: what a run outlives."""
 
 import errno
 import re
@@ -15,6 +15,13 @@ def is_to_blame(error: BaseException) -> bool:
         return error.errno in ERRORS
     code = re.search(r"os_error_code='(\d+)'", str(error))
     return code is not None and int(code[1]) in ERRORS
+
+
+def write(path: epath.Path, content: bytes) -> None:
+    """Writes a file whole or not at all, whenever the process is killed."""
+    partial = path.parent / f".{path.name}"
+    partial.write_bytes(content)
+    partial.replace(path)
 
 
 def remove(path: epath.Path) -> None:

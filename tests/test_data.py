@@ -1,5 +1,8 @@
 """Protocols cut what the papers cut, and the order is a pure function of seed and step."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -114,6 +117,21 @@ def test_order_depends_on_seed_and_step_alone():
         batch = order[step]
     np.testing.assert_array_equal(batch, late)
     assert (data.Order(50, 8, seed=2)[0] != data.Order(50, 8, seed=1)[0]).any()
+
+
+def test_threads_that_share_an_order_do_not_disturb_each_other():
+    """At the border of two epochs they ask for different permutations."""
+    order, alone = data.Order(40, 8, seed=0), data.Order(40, 8, seed=0)
+    steps = [step for _ in range(400) for step in (3, 4, 5, 6, 9, 10)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            batches = list(threads.map(order.__getitem__, steps))
+    finally:
+        sys.setswitchinterval(interval)
+    for step, batch in zip(steps, batches, strict=True):
+        np.testing.assert_array_equal(batch, alone[step])
 
 
 def test_a_batch_may_be_larger_than_the_data():

@@ -84,6 +84,22 @@ def test_nothing_is_compiled_after_the_first_steps(small, tmp_path, monkeypatch,
         counts.clear()
 
 
+def test_evaluations_on_the_way_compile_once(small, tmp_path, monkeypatch, compiled):
+    counts = []
+
+    class Counting(training.Probe):
+        def _evaluate(self, *arguments):
+            super()._evaluate(*arguments)
+            counts.append(len(compiled))
+
+    monkeypatch.setattr(training, "Probe", Counting)
+    small.eval_every = 4
+    small.eval_scenes = 8
+    training.train(small, epath.Path(tmp_path))
+    assert counts == [counts[0]] * 3
+    assert counts[0] > 0
+
+
 def test_a_plateau_lowers_the_rate_and_resumes_exactly(small, tmp_path):
     config = small
     config.optimizer.schedule = "plateau"

@@ -1,5 +1,6 @@
 """How well predicted sets of objects agree with the true ones."""
 
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -86,19 +87,29 @@ def predict(
         arguments: of the model's call, e.g. `{"num_slots": 11}`.
     """
     graphdef, state = nnx.split(model)
-
-    @jax.jit
-    def forward(state: nnx.State, images: jax.Array, key: jax.Array) -> jax.Array:
-        model = nnx.merge(graphdef, state)
-        return model(images.astype(jnp.float32) / 255, key=key, **(arguments or {})).logits
-
+    arguments = tuple(sorted((arguments or {}).items()))
     predictions = []
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         filled = np.concatenate([batch, np.zeros_like(batch, shape=_missing(batch, batch_size))])
         key = jax.random.fold_in(jax.random.key(seed), start)
-        predictions.append(np.asarray(forward(state, filled, key))[: len(batch)])
+        predictions.append(
+            np.asarray(_logits(graphdef, state, filled, key, arguments))[: len(batch)]
+        )
     return np.concatenate(predictions)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _logits(
+    graphdef: nnx.GraphDef,
+    state: nnx.State,
+    images: jax.Array,
+    key: jax.Array,
+    arguments: tuple[tuple[str, int], ...],
+) -> jax.Array:
+    """A batch of `predict`; compiled once for a model's structure and settings."""
+    model = nnx.merge(graphdef, state)
+    return model(images.astype(jnp.float32) / 255, key=key, **dict(arguments)).logits
 
 
 def _missing(batch: np.ndarray, batch_size: int) -> tuple[int, ...]:
