@@ -9,7 +9,8 @@ Of several processes each runs this command. On TPU slices and under srun they f
 elsewhere say --coordinator=HOST:PORT --num_processes=N --process_id=I.
 
 Exit codes: 0 done, or told to leave by SIGTERM and saved; 2 the input is wrong or the training
-diverged (one line says what); 124 the time limit (config.max_hours) was reached and all was saved.
+diverged (one line says what); 75 another of several processes died, run again (docs/pods.md);
+124 the time limit (config.max_hours) was reached and all was saved.
 """
 
 import argparse
