@@ -32,6 +32,9 @@ class Upsample(nnx.Module):
         self.stride = stride
 
     def __call__(self, x: Array) -> Array:
+        if self.kernel.shape[:2] == (1, 1) and self.stride == 1:  # a matrix product is faster
+            rows = x.reshape(-1, x.shape[-1]) @ self.kernel[0, 0] + self.bias[...]
+            return rows.reshape(*x.shape[:-1], -1)
         half = self.kernel.shape[0] // 2
         x = jax.lax.conv_general_dilated(
             x,
@@ -48,7 +51,7 @@ class BroadcastDecoder(nnx.Module):
     """Each slot, alone, to an image and the logits of its mask.
 
     The slot is repeated over a grid, told the positions and run through convolutions with an
-    activation between them; the last one, 3 x 3, gives red, green, blue and the logit.
+    activation between them; the last one, at most 3 x 3, gives red, green, blue and the logit.
 
     Args:
         image_size: H = W.
@@ -58,7 +61,7 @@ class BroadcastDecoder(nnx.Module):
             "expanding": the grid is H / 2^`num_layers`; `num_layers` layers double it, one more
             follows. "up_convolve": the same without the one more.
         num_layers: as many as the encoder has.
-        kernel_size: odd.
+        kernel_size: odd; 1 makes a "stationary" decoder an MLP of a slot and a position.
         activation: "relu" or "leaky_relu".
     """
 
@@ -95,7 +98,7 @@ class BroadcastDecoder(nnx.Module):
             Upsample(channels if i else slot_size, channels, kernel_size, stride, rngs=rngs)
             for i, stride in enumerate(strides)
         )
-        self.out = Upsample(channels, 4, 3, 1, rngs=rngs)
+        self.out = Upsample(channels, 4, min(3, kernel_size), 1, rngs=rngs)
 
     def __call__(self, slots: Array) -> tuple[Array, Array]:
         """Slots `[B, K, S]` to images `[B, K, H, W, 3]` and logits `[B, K, H, W]`."""

@@ -98,6 +98,23 @@ def test_doubling_puts_the_kernel_on_even_pixels(images):
     np.testing.assert_allclose(y[0], expected, atol=1e-6)
 
 
+def test_kernels_of_one_pixel_make_an_mlp_of_slot_and_position(images):
+    """What a pixel shows depends on its place alone, not on how many others are drawn."""
+    model, larger = (make(kernel_size=1, image_size=size) for size in (8, 15))
+    layers = (*model.decoder.layers, model.decoder.out)
+    assert {layer.kernel.shape[:2] for layer in layers} == {(1, 1)}
+    slots = np.random.default_rng(1).normal(size=(2, 3, 4)).astype(np.float32)
+    pictures, logits = model.decoder(slots)
+    others, other_logits = larger.decoder(slots)  # every second pixel of 15 is one of 8
+    np.testing.assert_allclose(pictures, others[:, :, ::2, ::2], atol=1e-5)
+    np.testing.assert_allclose(logits, other_logits[:, :, ::2, ::2], atol=1e-5)
+    assert np.abs(pictures[:, :, 0, 0] - pictures[:, :, 3, 5]).max() > 1e-3, "places differ"
+    layer = model.decoder.layers[0]
+    x = np.random.default_rng(2).normal(size=(2, 3, 5, 4)).astype(np.float32)
+    expected = np.einsum("nhwi,io->nhwo", x, layer.kernel[0, 0]) + np.asarray(layer.bias[...])
+    np.testing.assert_allclose(layer(x), expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("norm", ["channel", "map", "none"])
 def test_encoder_norms(images, norm):
     model = make(encoder_norm=norm, attention_bias=True, activation="leaky_relu")
