@@ -197,7 +197,8 @@ def protocol(key: str, *, procedural: bool) -> ConfigDict:
         config = ConfigDict(own[0]) if own else config
     stops = [config[part][1] for part in ("train", "validation", "test") if config[part]]
     filtered = config.min_objects is not None or config.max_objects is not None
-    config.crop = _optional(tuple, config.crop)
+    for name in ("crop", "train", "validation", "test"):
+        config[name] = _optional(tuple, config[name])
     for name in ("size", "min_objects", "max_objects"):
         config[name] = _optional(int, config[name])
     config.seed = 0  # of drawn scenes

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from akorn_jax import config as configs
 from akorn_jax.errors import UserError
-from configs import base, demo
+from configs import base, demo, dsprites_slot_attention
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,13 @@ def test_wrong_overrides_are_one_line(argument, message):
     with pytest.raises(UserError, match=message) as error:
         configs.override(demo.get_config(), [argument])
     assert "\n" not in str(error.value)
+
+
+def test_a_part_that_the_protocol_lacks_can_be_set():
+    config = dsprites_slot_attention.get_config()
+    assert config.data.validation is None
+    changed = configs.override(config, ["--config.data.validation=(60320, 60384)"])
+    assert changed.data.validation == (60320, 60384)
 
 
 def test_overrides_keep_their_types():
