@@ -14,6 +14,7 @@ Published, on CLEVR v1.0 (average precision, %, by the distance that counts as f
     | variant       | any  | 1    | 0.5  | 0.25 | 0.125 |
     | weighted mean | 94.3 | 86.7 | 56.0 | 10.8 | 0.9   |
 
+150,000 steps of 512 images; the rate rises to 4e-4 in 1,000 steps and halves every 50,000.
 Whole images are squashed to 128 x 128. Scenes are those of CLEVR with masks, 70,000 to train on
 and the 15,000 that follow to test. :tfds takes the paper's own, the train and validation splits of
 CLEVR v1.0, which TFDS prepares (18 GB, where TensorFlow is installed):
