@@ -1,27 +1,31 @@
 """How fast published files become prepared data, on one core.
 
     python -m benchmarks.prepare [--raw_dir=DIR] [--tetrominoes=20000] [--clevr=300]
+        [--baseline=CLONE --baseline_python=/path/to/python/with/tensorflow]
 
 Without `--raw_dir` the files are made here in the published format: drawn Tetrominoes, and CLEVR
 records of a noisy shaded ground with discs (0.1 MB each when compressed, as published). With it
-the first records of the published files are used. Rates are records per CPU second, all threads
-counted, of a process pinned to one core: what one idle core does.
+the first records of the published files are used. Everything is pinned to one core. The rounds
+take turns and the fastest of each counts: other load on the machine only makes them slower.
 
   gunzip      the program `gunzip -c`, decompressing alone
-  baseline    one record after the other as the converters of the published repositories do it,
-              without TensorFlow: gzip, `tf.train.Example` parsed with TFDS's `tf_example_pb2`,
-              each array joined from its one-byte strings, masks to a label map by argmax,
-              arrays appended to lists; nothing is written
+  baseline    with `--baseline`: `data/convert_tfrecord_to_np.py` of a clone of the official
+              repository, TFRecord to compressed npz. The interpreter's start and the import of
+              TensorFlow are left out; tracing the graph is part of it, as it is of each conversion
   read        `datasets.multi_object.read`: isal, checksums, one label map
   prepare     `datasets.prepare.prepare`: read, and written as TFDS ArrayRecord
+
+Records per CPU second, all threads counted, are what one idle core does; records per second of
+the wall clock are what it did here.
 """
 
 import argparse
+import dataclasses
 import gzip
 import itertools
+import json
 import os
 import resource
-import struct
 import subprocess
 import tempfile
 import time
@@ -29,86 +33,143 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from tensorflow_datasets.proto import tf_example_pb2
 
 from datasets import multi_object, schemas
 from datasets.prepare import prepare
 from datasets.scenes import tetrominoes
-from datasets.schemas import Schema
+
+_CONVERTER = "data/convert_tfrecord_to_np.py"
+# Runs the converter in its interpreter; its last line says what the conversion took.
+_RUN_CONVERTER = """
+import json, os, resource, runpy, sys, time
+script, dataset = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(script))
+import einops, PIL.Image, tensorflow
+
+def spent():
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime, time.monotonic()
+
+start = spent()
+sys.argv = [script, "--dataset_name", dataset]
+runpy.run_path(script, run_name="__main__")
+print(json.dumps([after - before for before, after in zip(start, spent())]))
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Seconds:
+    """What a piece of work took."""
+
+    cpu: float
+    wall: float
 
 
 def main() -> None:
+    options = parse()
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    made = {"tetrominoes": made_tetrominoes, "clevr_with_masks": made_clevr}
+    for name, count in (("tetrominoes", options.tetrominoes), ("clevr_with_masks", options.clevr)):
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / schemas.find(name).file  # where the converter looks for it
+            path.parent.mkdir()
+            records = made[name](count)
+            if options.raw_dir:
+                records = itertools.islice(
+                    multi_object.read(options.raw_dir / path.name, name), count
+                )
+            multi_object.write(path, name, records, compressed=False)
+            path.write_bytes(gzip.compress(path.read_bytes(), 6))  # zlib's level, as published
+            kinds = works(name, path, options.baseline, options.baseline_python)
+            rounds = [{kind: work() for kind, work in kinds.items()} for _ in range(options.rounds)]
+        report(name, count, rounds)
+
+
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--raw_dir", type=Path, help="directory of the published files")
     parser.add_argument("--tetrominoes", type=int, default=20_000, help="records")
     parser.add_argument("--clevr", type=int, default=300, help="records")
+    parser.add_argument("--rounds", type=int, default=3, help="the fastest counts")
+    parser.add_argument("--baseline", type=Path, help="a clone of the official repository")
+    parser.add_argument(
+        "--baseline_python", help="an interpreter with tensorflow, einops and pillow"
+    )
     options = parser.parse_args()
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    made = {"tetrominoes": made_tetrominoes, "clevr_with_masks": made_clevr}
-    print(f"{'records per CPU second':24}{'gunzip':>10}{'baseline':>10}{'read':>10}{'prepare':>10}")
-    for name, count in (("tetrominoes", options.tetrominoes), ("clevr_with_masks", options.clevr)):
-        schema = schemas.find(name)
-        with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / Path(schema.file).name
-            records = made[name](count)
-            if options.raw_dir:
-                published = options.raw_dir / path.name
-                records = itertools.islice(multi_object.read(published, name), count)
-            multi_object.write(path, name, records, compressed=False)
-            path.write_bytes(gzip.compress(path.read_bytes(), 6))  # zlib's level, as published
-            rates = measure(path, schema, count, Path(scratch) / "data")
-        print(f"{name:24}" + "".join(f"{rate:10,.0f}" for rate in rates))
+    if bool(options.baseline) != bool(options.baseline_python):
+        parser.error("--baseline and --baseline_python go together")
+    if options.baseline and not (options.baseline / _CONVERTER).is_file():
+        parser.error(f"--baseline={options.baseline}: has no {_CONVERTER}")
+    return options
 
 
-def measure(path: Path, schema: Schema, count: int, data_dir: Path) -> list[float]:
-    """Records per CPU second of gunzip, baseline, read and prepare."""
-    few = max(count // 10, 20)  # the baseline takes long
+def works(
+    name: str, path: Path, baseline: Path | None, python: str | None
+) -> dict[str, Callable[[], Seconds]]:
+    """What is compared; each reads the same file and says what it took."""
 
-    def rate(number: int, work: Callable[[], object]) -> float:
-        start = time.process_time()
-        work()
-        return number / (time.process_time() - start)
+    def run_prepare() -> None:
+        with tempfile.TemporaryDirectory() as data_dir:
+            prepare(f"{name}/official", data_dir, raw_dir=path.parent)
 
-    def consume(records: Iterator) -> None:
-        for _ in records:
+    def run_read() -> None:
+        for _ in multi_object.read(path, name):
             pass
 
-    return [
-        count / child_seconds(["gunzip", "-c", str(path)]),
-        rate(few, lambda: list(itertools.islice(baseline(path, schema), few))),
-        rate(count, lambda: consume(multi_object.read(path, schema.name))),
-        rate(count, lambda: prepare(f"{schema.name}/official", data_dir, raw_dir=path.parent)),
-    ]
+    kinds = {
+        "gunzip": lambda: child_seconds(["gunzip", "-c", str(path)]),
+        "read": lambda: own_seconds(run_read),
+        "prepare": lambda: own_seconds(run_prepare),
+    }
+    if baseline:
+        script = str((baseline / _CONVERTER).absolute())
+        kinds["baseline"] = lambda: converter_seconds(script, name, path.parents[1], python)
+    return kinds
 
 
-def child_seconds(command: list[str]) -> float:
-    """CPU seconds of a command whose output is thrown away."""
+def report(name: str, count: int, rounds: list[dict[str, Seconds]]) -> None:
+    """Records per second, and how many times the others' rate `prepare` has."""
+    for clock in ("cpu", "wall"):
+        rate = {
+            kind: count / min(getattr(seconds[kind], clock) for seconds in rounds)
+            for kind in rounds[0]
+        }
+        line = ", ".join(f"{kind} {value:,.0f}" for kind, value in rate.items())
+        print(f"{name}, records per second ({clock}): {line}")
+        others = [kind for kind in ("gunzip", "baseline") if kind in rate]
+        ratios = (f"{rate['prepare'] / rate[kind]:.1f} times {kind}" for kind in others)
+        print(f"  prepare is {', '.join(ratios)}", flush=True)
+
+
+def own_seconds(work: Callable[[], object]) -> Seconds:
+    cpu, wall = time.process_time(), time.monotonic()
+    work()
+    return Seconds(time.process_time() - cpu, time.monotonic() - wall)
+
+
+def child_seconds(command: list[str]) -> Seconds:
+    """Of a command whose output is thrown away."""
 
     def used() -> float:
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
         return children.ru_utime + children.ru_stime
 
-    start = used()
+    cpu, wall = used(), time.monotonic()
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-    return used() - start
+    return Seconds(used() - cpu, time.monotonic() - wall)
 
 
-def baseline(path: Path, schema: Schema) -> Iterator[dict[str, np.ndarray]]:
-    with gzip.open(path) as stream:
-        while header := stream.read(12):
-            (length,) = struct.unpack("<Q", header[:8])
-            example = tf_example_pb2.Example.FromString(stream.read(length))
-            stream.read(4)
-            record = {}
-            for name, field in schema.fields.items():
-                feature = example.features.feature[name]
-                if field.dtype == "uint8":
-                    values = np.frombuffer(b"".join(feature.bytes_list.value), np.uint8)
-                else:
-                    values = np.array(feature.float_list.value, np.float32)
-                record[name] = values.reshape(field.shape)
-            record["segmentation"] = record.pop("mask")[..., 0].argmax(0).astype(np.uint8)
-            yield record
+def converter_seconds(script: str, dataset: str, directory: Path, python: str) -> Seconds:
+    """Of the official converter in its own interpreter, on the file below `directory`."""
+    done = subprocess.run(
+        [python, "-c", _RUN_CONVERTER, script, dataset],
+        cwd=directory,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return Seconds(*json.loads(done.stdout.splitlines()[-1]))
 
 
 def made_tetrominoes(count: int) -> Iterator[dict[str, np.ndarray]]:

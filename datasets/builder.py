@@ -25,7 +25,7 @@ import tensorflow_datasets as tfds
 from datasets import beam_scenes, parts, progress, streams
 from datasets.errors import DatasetError
 from datasets.schemas import Schema
-from datasets.shards import Shards, ShardWriter, serialize
+from datasets.shards import Serializer, Shards, ShardWriter
 from datasets.streams import Draw, Source, Stream
 
 BUCKET = "https://storage.googleapis.com/multi-object-datasets"
@@ -174,10 +174,10 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
     def write(self, stream: Stream, title: str, directory: Path) -> Shards:
         """Writes a stream to shards in `directory`, with a progress bar."""
         title = f"{self.name}/{self.builder_config.name} {title}"
-        specs = self.info.features.get_tensor_info()
+        serialize = Serializer(self.info.features.get_tensor_info())
         writer = ShardWriter(directory)
         for example in progress.track(stream.examples, title, stream.fraction):
-            writer.write(serialize(example, specs))
+            writer.write(serialize(example))
         return writer.close()
 
 

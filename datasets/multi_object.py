@@ -22,6 +22,8 @@ from datasets.wire import Span
 Record = dict[str, np.ndarray]
 
 _STRING = (0x0A, 0x01)  # what precedes the value of a one-byte string: field 1, length 1
+_CACHE = 1 << 19  # bytes that surely fit into a processor's second cache
+_BINARY = frozenset({0.0, 1.0})
 _MAX_LAYOUTS = 64  # remembered; a file has one or, if its writer shuffled the fields, a few
 
 
@@ -101,19 +103,25 @@ class _Decoder:
     def __init__(self, schema: Schema):
         self._schema = schema
         self._layouts: list[_Layout] = []
-        entities = np.arange(schema.num_entities, dtype=np.uint8)[:, None]
-        # Applied to the strings of a mask, or to its values where entities come last.
-        self._entities = entities * _strings(0, 0, 1, count=schema.mask.size // len(entities))
-        if not schema.entities_first:
-            self._entities = entities
         fields = schema.fields.values()
-        self._scratch = np.empty(3 * max(field.size for field in fields), np.uint8)
+        self._scratch = bytearray(3 * max(field.size for field in fields))
         sizes = {field.size for field in fields if field.dtype == "uint8"}
         self._framing = {n: _strings(0xFF, 0xFF, 0x00, count=n) for n in sizes}
-        self._expected = {n: _strings(*_STRING, 0x00, count=n) for n in sizes}
+        # Bytes, because `bytearray.startswith` is faster than comparing arrays.
+        self._expected = {n: _strings(*_STRING, 0x00, count=n).tobytes() for n in sizes}
+        # The numbers of the entities, laid out as the strings of their masks.
+        entities = np.arange(schema.num_entities, dtype=np.uint8)
+        entities = entities.reshape(-1, 1, 1, 1) if schema.entities_first else entities[:, None]
+        numbers = np.broadcast_to(entities, schema.mask.shape).reshape(-1, 1).repeat(3, axis=1)
+        self._entities = [numbers.ravel()]
+        if schema.entities_first and numbers.size > _CACHE:
+            # One mask after the other, so that what is written stays in the processor's cache.
+            self._entities = list(entities.ravel())
+        self._block = numbers.size // len(self._entities)
         # A mask's values 0 and 255 become 1 and 0 when 255 is subtracted.
-        self._on = _strings(*_STRING, 0xFF, count=schema.mask.size)
-        self._off = _strings(0xFF, 0xFF, 0xFE, count=schema.mask.size)
+        self._on = _strings(*_STRING, 0xFF, count=self._block // 3)
+        self._off = _strings(0xFF, 0xFF, 0xFE, count=self._block // 3)
+        self._zeros = bytes(self._block)
 
     def __call__(self, data: bytes) -> Record:
         spans = self._layout(data).spans
@@ -129,39 +137,42 @@ class _Decoder:
                 values = np.frombuffer(data, "<f4", field.size, spans[name][0])
             record[name] = values.reshape(field.shape)
         visibility = record.get("visibility")
-        if visibility is not None and not ((visibility == 0) | (visibility == 1)).all():
+        if visibility is not None and not _BINARY.issuperset(visibility.tolist()):
             raise _BadRecord("visibility: expected the values 0 and 1 only")
         return record
 
     def _values(self, name: str, data: bytes, span: Span) -> np.ndarray:
         """The values of one-byte strings."""
         strings = np.frombuffer(data, np.uint8, span[1] - span[0], span[0])
-        size, scratch = strings.size // 3, self._scratch[: strings.size]
+        size = strings.size // 3
+        scratch = np.frombuffer(self._scratch, np.uint8, strings.size)
         np.bitwise_and(strings, self._framing[size], out=scratch)
-        if not np.array_equal(scratch, self._expected[size]):
+        if not self._scratch.startswith(self._expected[size]):
             raise _BadRecord(f"{name}: expected one-byte strings, found longer or empty ones")
         return strings[2::3].copy()
 
     def _labels(self, data: bytes, span: Span) -> np.ndarray:
         """One label map [H, W] of masks {0, 255}; where masks overlap the later entity wins."""
-        strings = np.frombuffer(data, np.uint8, span[1] - span[0], span[0])
-        scratch = self._scratch[: strings.size]
-        np.subtract(strings, self._on, out=scratch)
-        np.bitwise_and(scratch, self._off, out=scratch)
-        if scratch.max():
-            self._values("mask", data, span)  # says so if the strings are at fault
-            raise _BadRecord("mask: expected the values 0 and 255 only")
-        if self._schema.entities_first:
-            masks = strings.reshape(len(self._entities), -1)
-        else:
-            masks = strings[2::3].reshape(-1, len(self._entities)).T
-        shown = np.bitwise_and(
-            masks, self._entities, out=self._scratch[: masks.size].reshape(masks.shape)
-        )
-        labels = shown.max(axis=0)
-        if self._schema.entities_first:
+        schema, start, labels = self._schema, span[0], None
+        height, width, _ = schema.image
+        scratch = np.frombuffer(self._scratch, np.uint8, self._block)
+        for entities in self._entities:
+            strings = np.frombuffer(data, np.uint8, self._block, start)
+            start += self._block
+            np.subtract(strings, self._on, out=scratch)
+            np.bitwise_and(scratch, self._off, out=scratch)
+            if not self._scratch.startswith(self._zeros):
+                self._values("mask", data, span)  # says so if the strings are at fault
+                raise _BadRecord("mask: expected the values 0 and 255 only")
+            np.bitwise_and(strings, entities, out=scratch)
+            if schema.entities_first:
+                shown = scratch.reshape(-1, 3 * height * width).max(axis=0)
+            else:
+                shown = scratch[2::3].reshape(height * width, -1).T.copy().max(axis=0)
+            labels = shown if labels is None else np.maximum(labels, shown, out=labels)
+        if schema.entities_first:
             labels = labels[2::3].copy()
-        return labels.reshape(self._schema.image[:2])
+        return labels.reshape(height, width)
 
     def _layout(self, data: bytes) -> _Layout:
         for layout in self._layouts:

@@ -1,36 +1,55 @@
 """Writes examples to ArrayRecord shards as TFDS reads them, in the order they come."""
 
-import contextlib
 import dataclasses
 import errno
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
-from tensorflow_datasets.proto import tf_example_pb2
+
+from datasets import wire
 
 SHARD_BYTES = 256 << 20  # serialised, before compression
 # Level 1 writes CLEVR twice as fast as the default level 3, for files 12 % larger.
 _OPTIONS = "group_size:1,zstd:1"
 
 
-def serialize(example: Mapping[str, np.ndarray], specs: Mapping[str, Any]) -> bytes:
-    """What TFDS's ExampleSerializer makes of `Tensor(encoding=BYTES)` features, four times faster.
+class Serializer:
+    """What TFDS's ExampleSerializer makes of `Tensor(encoding=BYTES)` features.
 
-    Raises:
-      AssertionError: a bug of ours, an array is not what the features promise.
+    Arrays of known shapes have known sizes, so all that lies between them is known beforehand and
+    the bytes are put together at once, ten times faster.
     """
-    proto = tf_example_pb2.Example()
-    feature = proto.features.feature
-    for name, spec in specs.items():
-        array = example[name]
-        if array.shape != spec.shape or array.dtype != spec.np_dtype:
-            raise AssertionError(f"{name}: {array.shape} {array.dtype}, promised {spec}")
-        feature[name].bytes_list.value.append(array.tobytes())
-    return proto.SerializeToString()
+
+    def __init__(self, specs: Mapping[str, Any]):
+        """`specs`: `TensorInfo` by name, as of `builder.info.features.get_tensor_info()`."""
+        sizes = {
+            name: math.prod(spec.shape) * spec.np_dtype.itemsize for name, spec in specs.items()
+        }
+        self._fields = [
+            (name, specs[name].shape, specs[name].np_dtype, header)
+            for name, header in wire.framing(sizes).items()
+        ]
+
+    def __call__(self, example: Mapping[str, np.ndarray]) -> bytes:
+        """Serialises `{name: array}`.
+
+        Raises:
+          AssertionError: a bug of ours, an array is not what the features promise.
+        """
+        parts = []
+        for name, shape, dtype, header in self._fields:
+            array = example[name]
+            if array.shape != shape or array.dtype != dtype:
+                raise AssertionError(
+                    f"{name}: {array.shape} {array.dtype}, promised {shape} {dtype}"
+                )
+            parts += header, array.tobytes()
+        return b"".join(parts)
 
 
 @dataclasses.dataclass
@@ -66,8 +85,10 @@ class ShardWriter:
             shards.lengths.append(0)
             self._writer = ArrayRecordWriter(str(shards.paths[-1]), _OPTIONS)
             self._room = SHARD_BYTES
-        with _disk_errors():
+        try:
             self._writer.write(data)
+        except RuntimeError as error:
+            raise _disk_error(error) from error
         self._room -= len(data)
         shards.num_bytes += len(data)
         shards.lengths[-1] += 1
@@ -75,17 +96,15 @@ class ShardWriter:
     def close(self) -> Shards:
         """What has been written."""
         if self._writer is not None:
-            with _disk_errors():
+            try:
                 self._writer.close()
+            except RuntimeError as error:
+                raise _disk_error(error) from error
             self._writer = None
         return self._shards
 
 
-@contextlib.contextmanager
-def _disk_errors() -> Iterator[None]:
-    """ArrayRecord's RuntimeError as the OSError it stands for."""
-    try:
-        yield
-    except RuntimeError as error:
-        full = os.strerror(errno.ENOSPC) in str(error)
-        raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
+def _disk_error(error: RuntimeError) -> OSError:
+    """The OSError that ArrayRecord's RuntimeError stands for."""
+    full = os.strerror(errno.ENOSPC) in str(error)
+    return OSError(errno.ENOSPC if full else errno.EIO, str(error))

@@ -54,6 +54,19 @@ def make_example(features: Mapping[str, tuple[int, bytes]]) -> bytes:
     return _framed(_FIRST, entries)
 
 
+def framing(sizes: Mapping[str, int]) -> dict[str, bytes]:
+    """What precedes the bytes of each feature, `sizes` of them, in an Example that has nothing but
+    these features of one byte string each, in this order."""
+    headers = {}
+    for name, size in sizes.items():
+        example = make_example({name: (BYTES_LIST, _framed(_FIRST, bytes(size)))})
+        entry = example[_message(example, 0, len(example), _FIRST)[0] :]
+        headers[name] = entry[: len(entry) - size]
+    total = sum(len(header) + sizes[name] for name, header in headers.items())
+    first = next(iter(headers))
+    return {**headers, first: bytes([_FIRST]) + _varint(total) + headers[first]}
+
+
 def packed_floats_header(size: int) -> bytes:
     """What precedes `size` packed floats in a FloatList."""
     return bytes([_FIRST]) + _varint(4 * size)

@@ -73,7 +73,7 @@ def test_serialises_as_tfds_does():
     (record,) = records(1)
     serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
     expected = serializer.get_tf_example(features.encode_example(record))
-    got = shards.serialize(record, features.get_tensor_info())
+    got = shards.Serializer(features.get_tensor_info())(record)
     assert type(expected).FromString(got) == expected
 
 
