@@ -1,10 +1,11 @@
 # `make demo` and `make test` set up their environment by themselves.
 VENV ?= .venv
+BEAM_VENV ?= .venv-beam
 PYTHON ?= python3
 RUN = $(VENV)/bin/python
 JOBS ?= 2
 
-.PHONY: help demo test test-slow lint format bench clean
+.PHONY: help demo test test-slow test-beam lint format bench clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -12,7 +13,7 @@ help:
 $(VENV)/.installed: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
-	$(RUN) -m pip install --quiet -r requirements-dev.txt
+	$(RUN) -m pip install --quiet -r requirements.txt -r requirements-dev.txt
 	touch $@
 
 ## make demo        train a small AKOrN on drawn Tetrominoes and look at what it found
@@ -27,6 +28,16 @@ test: $(VENV)/.installed
 test-slow: $(VENV)/.installed
 	$(RUN) -m pytest -m slow
 
+$(BEAM_VENV)/.installed: requirements.txt requirements-beam.txt requirements-dev.txt
+	$(PYTHON) -m venv $(BEAM_VENV)
+	$(BEAM_VENV)/bin/python -m pip install --quiet --constraint=requirements-dev.txt \
+		-r requirements.txt -r requirements-beam.txt pytest pytest-timeout
+	touch $@
+
+## make test-beam   run the tests of drawing by Apache Beam, in an environment that has it
+test-beam: $(BEAM_VENV)/.installed
+	$(BEAM_VENV)/bin/python -m pytest tests/datasets/test_beam.py
+
 ## make lint        check format and style
 lint: $(VENV)/.installed
 	$(RUN) -m ruff check .
@@ -37,13 +48,15 @@ format: $(VENV)/.installed
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-## make bench       measure; BASELINE=DIR is a clone of the official repository to compare with
+## make bench       measure; BASELINE=DIR is a clone of the official repository to compare
+##                  with, BASELINE_PYTHON=PATH an interpreter that runs its converter (TensorFlow)
 bench: $(VENV)/.installed
 	$(RUN) -m benchmarks.train_step $(if $(BASELINE),--baseline=$(BASELINE))
 	$(RUN) -m benchmarks.evaluation
 	$(RUN) -m benchmarks.input
-	$(RUN) -m benchmarks.prepare
+	$(RUN) -m benchmarks.prepare $(if $(BASELINE_PYTHON),\
+		--baseline=$(BASELINE) --baseline_python=$(BASELINE_PYTHON))
 	$(RUN) -m benchmarks.rendering
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BEAM_VENV) .pytest_cache .ruff_cache .hypothesis
