@@ -23,7 +23,9 @@ def transform(draw: Draw, scenes: range, seed: int) -> "beam.PTransform":
     try:
         import apache_beam as beam
     except ImportError as error:
-        raise DatasetError("beam_runner: apache-beam is missing; pip install -r requirements-beam.txt") from error
+        raise DatasetError(
+            "beam_runner: apache-beam is missing; pip install -r requirements-beam.txt"
+        ) from error
     starts = range(scenes.start, scenes.stop, _SCENES_PER_ELEMENT)
     work = functools.partial(_draw, draw, seed, scenes.stop)
     return beam.Create(starts) | beam.Reshuffle() | beam.FlatMap(work)

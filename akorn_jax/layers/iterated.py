@@ -38,13 +38,21 @@ class IteratedBlock(nnx.Module):
     """T times x <- x + mixer(LN(x)), then once x <- x + MLP(LN(x)); x `[B, h, w, C]`."""
 
     def __init__(
-        self, mixer: nnx.Module, channels: int, mlp_dim: int, *, remat: bool, rngs: nnx.Rngs
+        self,
+        mixer: nnx.Module,
+        channels: int,
+        mlp_dim: int,
+        *,
+        remat: bool,
+        unroll: bool,
+        rngs: nnx.Rngs,
     ) -> None:
         self.mixer = mixer
         self.norm = layer_norm(channels, rngs=rngs)
         self.mlp = MLP(channels, mlp_dim, rngs=rngs)
         self.mlp_norm = layer_norm(channels, rngs=rngs)
         self.remat = remat
+        self.unroll = unroll
 
     def __call__(self, x: Array, num_steps: int) -> tuple[Array, Array]:
         """Returns the block's output and the tokens after each step `[T, B, h, w, C]`."""
@@ -55,7 +63,7 @@ class IteratedBlock(nnx.Module):
 
         if self.remat:
             step = jax.checkpoint(step)
-        x, steps = jax.lax.scan(step, x, None, num_steps)
+        x, steps = jax.lax.scan(step, x, None, num_steps, unroll=num_steps if self.unroll else 1)
         return x + self.mlp(self.mlp_norm(x)), steps
 
 
@@ -75,6 +83,7 @@ class IteratedNetwork(nnx.Module):
         autorescale: resize images of another size to `image_size` first.
         remat: compute each step again in the backward pass instead of keeping what it needs: a
             fraction of the memory; on CPUs faster too.
+        unroll: lay the loop over steps out flat: T times the program to compile, no loop to run.
     """
 
     def __init__(
@@ -91,6 +100,7 @@ class IteratedNetwork(nnx.Module):
         pool: str,
         autorescale: bool,
         remat: bool,
+        unroll: bool,
         rngs: nnx.Rngs,
     ) -> None:
         grid = token_grid(image_size, patch_size)
@@ -102,7 +112,9 @@ class IteratedNetwork(nnx.Module):
             nnx.Param(jnp.array(sinusoidal_table(*grid, channels))) if positions else None
         )
         self.blocks = nnx.List(
-            IteratedBlock(make_mixer(grid), channels, mlp_dim, remat=remat, rngs=rngs)
+            IteratedBlock(
+                make_mixer(grid), channels, mlp_dim, remat=remat, unroll=unroll, rngs=rngs
+            )
             for _ in range(num_layers)
         )
         self.norm = layer_norm(channels, rngs=rngs)

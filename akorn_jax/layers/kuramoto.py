@@ -46,6 +46,7 @@ def kuramoto(
     tangent: bool = True,
     trajectory: bool = False,
     remat: bool = False,
+    unroll: bool = False,
 ) -> tuple[Array, tuple[Array, Array] | None]:
     """Runs x <- normalize(x + gamma (omega(x) + project(c + J(x)))) for `num_steps` steps.
 
@@ -63,6 +64,7 @@ def kuramoto(
         tangent: project the force to the tangent space.
         trajectory: also return all steps.
         remat: recompute each step in the backward pass instead of storing it.
+        unroll: lay the loop out flat.
 
     Returns:
         The last x `[B, h, w, C]`, and with `trajectory` the oscillators after each step
@@ -85,7 +87,7 @@ def kuramoto(
     if remat:
         step = jax.checkpoint(step)
     x = normalize(x, oscillator_dim)
-    return jax.lax.scan(step, x, None, length=num_steps)
+    return jax.lax.scan(step, x, None, length=num_steps, unroll=num_steps if unroll else 1)
 
 
 class Omega(nnx.Module):
@@ -135,7 +137,7 @@ class KuramotoLayer(nnx.Module):
         stimulus_norm: "none", "gn" (group normalisation, one group an oscillator) or "sandb"
             (scale and bias).
         use_omega, global_omega, init_omega, learn_omega: see `Omega`.
-        tangent, identity_drift, remat: see `kuramoto`.
+        tangent, identity_drift, remat, unroll: see `kuramoto`.
     """
 
     def __init__(
@@ -156,6 +158,7 @@ class KuramotoLayer(nnx.Module):
         tangent: bool,
         identity_drift: bool,
         remat: bool,
+        unroll: bool,
         rngs: nnx.Rngs,
     ) -> None:
         if channels % oscillator_dim:
@@ -191,6 +194,7 @@ class KuramotoLayer(nnx.Module):
         self.tangent = tangent
         self.identity_drift = identity_drift
         self.remat = remat
+        self.unroll = unroll
 
     def __call__(
         self, x: Array, c: Array, *, num_steps: int, gamma: Array, trajectory: bool = False
@@ -208,4 +212,5 @@ class KuramotoLayer(nnx.Module):
             tangent=self.tangent,
             trajectory=trajectory,
             remat=self.remat,
+            unroll=self.unroll,
         )

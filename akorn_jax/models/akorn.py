@@ -62,6 +62,7 @@ class Model(nnx.Module):
         identity_drift: see `layers.kuramoto.kuramoto`; the published results have it.
         remat: compute each step again in the backward pass instead of keeping what it needs: a
             fraction of the memory; on CPUs faster too.
+        unroll: lay the loop over steps out flat: T times the program to compile, no loop to run.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Model(nnx.Module):
         autorescale: bool = True,
         identity_drift: bool = True,
         remat: bool = True,
+        unroll: bool = False,
         rngs: nnx.Rngs,
     ) -> None:
         self.image_size = pair(image_size)
@@ -118,6 +120,7 @@ class Model(nnx.Module):
                 tangent=project,
                 identity_drift=identity_drift,
                 remat=remat,
+                unroll=unroll,
                 rngs=rngs,
             )
             for kind in _per_layer("connectivity", connectivity, num_layers)

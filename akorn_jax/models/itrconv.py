@@ -19,8 +19,8 @@ class Model(IteratedNetwork):
     Args:
         kernel_size: of the convolution, odd.
         mlp_dim: width of the MLP's hidden layer; 2 C unless given.
-        channels, num_layers, num_steps, patch_size, image_size, pool, autorescale, remat: see
-            `layers.iterated.IteratedNetwork`.
+        channels, num_layers, num_steps, patch_size, image_size, pool, autorescale, remat, unroll:
+            see `layers.iterated.IteratedNetwork`.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class Model(IteratedNetwork):
         pool: str = "max",
         autorescale: bool = False,
         remat: bool = True,
+        unroll: bool = False,
         rngs: nnx.Rngs,
     ) -> None:
         super().__init__(
@@ -50,5 +51,6 @@ class Model(IteratedNetwork):
             pool=pool,
             autorescale=autorescale,
             remat=remat,
+            unroll=unroll,
             rngs=rngs,
         )

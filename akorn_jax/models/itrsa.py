@@ -15,8 +15,8 @@ class Model(IteratedNetwork):
         heads: of the attention.
         mlp_dim: width of the MLP's hidden layer; 2 C unless given.
         gta: relative positions inside the attention instead of a position table.
-        channels, num_layers, num_steps, patch_size, image_size, pool, autorescale, remat: see
-            `layers.iterated.IteratedNetwork`.
+        channels, num_layers, num_steps, patch_size, image_size, pool, autorescale, remat, unroll:
+            see `layers.iterated.IteratedNetwork`.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class Model(IteratedNetwork):
         pool: str = "max",
         autorescale: bool = False,
         remat: bool = True,
+        unroll: bool = False,
         rngs: nnx.Rngs,
     ) -> None:
         super().__init__(
@@ -47,5 +48,6 @@ class Model(IteratedNetwork):
             pool=pool,
             autorescale=autorescale,
             remat=remat,
+            unroll=unroll,
             rngs=rngs,
         )

@@ -103,14 +103,15 @@ def test_energies_are_those_before_each_step():
     np.testing.assert_allclose(energy, jnp.stack(expected), rtol=1e-4, atol=1e-5)
 
 
-def test_computing_again_changes_nothing():
+@pytest.mark.parametrize("option", ["remat", "unroll"])
+def test_options_of_speed_change_nothing(option):
     x, c, J = draw(0), draw(1), coupling(2)
 
-    def loss(c, remat):
-        return jnp.sum(run(x, c, J, remat=remat)[0] * draw(3))
+    def loss(c, **options):
+        return jnp.sum(run(x, c, J, **options)[0] * draw(3))
 
-    kept, again = (jax.grad(loss)(c, remat) for remat in (False, True))
-    np.testing.assert_allclose(again, kept, atol=1e-5)
+    plain, other = (jax.grad(loss)(c, **{option: value}) for value in (False, True))
+    np.testing.assert_allclose(other, plain, atol=1e-5)
 
 
 def test_zero_vectors_stay_and_have_finite_gradients():
@@ -148,6 +149,7 @@ def layer(**kwargs):
         "gta": True, "stimulus_norm": "none", "use_omega": False, "global_omega": True,
         "init_omega": 1.0, "learn_omega": True, "tangent": True, "identity_drift": True,
         "remat": False,
+        "unroll": False,
     }  # fmt: skip
     return KuramotoLayer(8, **{**options, **kwargs}, rngs=nnx.Rngs(0))
 
