@@ -4,6 +4,7 @@ BEAM_VENV ?= .venv-beam
 PYTHON ?= python3
 RUN = $(VENV)/bin/python
 JOBS ?= 2
+RESULTS ?= runs/bench
 
 .PHONY: help demo test test-slow test-beam lint format bench clean
 
@@ -48,15 +49,18 @@ format: $(VENV)/.installed
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-## make bench       measure; BASELINE=DIR is a clone of the official repository to compare
-##                  with, BASELINE_PYTHON=PATH an interpreter that runs its converter (TensorFlow)
+## make bench       measure, with the figures in $(RESULTS); BASELINE=DIR is a clone of the official
+##                  code to compare with, BASELINE_PYTHON=PATH a Python for its converter (TensorFlow)
 bench: $(VENV)/.installed
-	$(RUN) -m benchmarks.train_step $(if $(BASELINE),--baseline=$(BASELINE))
-	$(RUN) -m benchmarks.evaluation
-	$(RUN) -m benchmarks.input
+	$(RUN) -m benchmarks.train_step --output=$(RESULTS)/train_step.json \
+		$(if $(BASELINE),--baseline=$(BASELINE))
+	$(RUN) -m benchmarks.scaling --output=$(RESULTS)/scaling.json \
+		--figure=$(RESULTS)/performance.png
+	$(RUN) -m benchmarks.evaluation --output=$(RESULTS)/evaluation.json
+	$(RUN) -m benchmarks.input --output=$(RESULTS)/input.json
 	$(RUN) -m benchmarks.prepare $(if $(BASELINE_PYTHON),\
 		--baseline=$(BASELINE) --baseline_python=$(BASELINE_PYTHON))
-	$(RUN) -m benchmarks.rendering
+	$(RUN) -m benchmarks.rendering --output=$(RESULTS)/rendering.json
 
 clean:
 	rm -rf $(VENV) $(BEAM_VENV) .pytest_cache .ruff_cache .hypothesis

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from akorn_jax.layers.kuramoto import KuramotoLayer, Omega, kuramoto, normalize, project
+from akorn_jax.layers.kuramoto import (
+    KuramotoLayer,
+    Omega,
+    kuramoto,
+    normalize,
+    project,
+    sum_over_oscillators,
+)
 
 N, G = 4, 3  # oscillator dimension and oscillators a position
 SHAPE = (2, 3, 3, N * G)
@@ -112,6 +119,16 @@ def test_options_of_speed_change_nothing(option):
 
     plain, other = (jax.grad(loss)(c, **{option: value}) for value in (False, True))
     np.testing.assert_allclose(other, plain, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 8, 4), (2, 6, 2), (1, 3, 5)])
+def test_sums_over_oscillators_do_not_depend_on_the_device(shape, monkeypatch):
+    v = jax.random.normal(jax.random.key(0), shape)
+    flat = v.reshape(*shape[:-2], -1)
+    expected = jnp.broadcast_to(jnp.sum(v, -1, keepdims=True), shape).reshape(flat.shape)
+    for backend in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        np.testing.assert_allclose(sum_over_oscillators(flat, shape[-1]), expected, atol=1e-5)
 
 
 def test_zero_vectors_stay_and_have_finite_gradients():
