@@ -20,11 +20,11 @@ from jax._src import distributed  # for its key-value store, which has no public
 
 from akorn_jax.errors import UserError
 
-# A process that shows no pulse for so many of another's beats is dead. It is named well before JAX,
-# whose clocks do not stop with the machine's, aborts the others with a C++ stack trace.
+# A process that shows no pulse for so many of another's beats is dead.
 BEAT_SECONDS = 5
 BEATS = 8
-HEARTBEAT_SECONDS = 100
+# JAX's own watch: it names the dead in a C++ stack trace, and aborts also after all were suspended.
+HEARTBEAT_SECONDS = 300
 DEAD_PEER = 75  # exit code: EX_TEMPFAIL, "try again later", of sysexits.h
 # How long processes that are done wait for the others: process 0 evaluates alone at the end.
 SHUTDOWN_SECONDS = 7 * 24 * 3600

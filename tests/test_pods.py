@@ -30,6 +30,14 @@ def finish(started, timeout=900):
     return [process.returncode for process in started], errors
 
 
+def wait_for_steps(started, file):
+    """Returns when some steps are made."""
+    while not file.exists() or "step 4: " not in file.read_text():
+        for process in started:
+            assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+
+
 def scalars(workdir, name):
     events = EventAccumulator(str(workdir)).Reload()
     return {event.step: event.value for event in events.Scalars(name)}
@@ -80,10 +88,7 @@ def test_two_processes_stream_their_shares_and_evaluate(launch, tmp_path):
 def test_a_notice_to_one_process_stops_all_at_one_step(launch, tmp_path, told):
     endless = ("--config.num_steps=100000", "--config.checkpoint_every=100000")
     started = together(launch, tmp_path, "--mode=train", *endless)
-    file = tmp_path / "log.txt"
-    while not file.exists() or "step 4: " not in file.read_text():
-        assert all(process.poll() is None for process in started)
-        time.sleep(0.1)
+    wait_for_steps(started, tmp_path / "log.txt")
     started[told].send_signal(signal.SIGTERM)
     began = time.monotonic()
     codes, errors = finish(started)
@@ -91,7 +96,7 @@ def test_a_notice_to_one_process_stops_all_at_one_step(launch, tmp_path, told):
     assert time.monotonic() - began < 60
     (step,) = [p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdecimal()]
     assert int(step) >= 4
-    assert "Told to leave, and saved" in file.read_text()
+    assert "Told to leave, and saved" in (tmp_path / "log.txt").read_text()
 
 
 @pytest.mark.slow
@@ -107,10 +112,7 @@ def test_a_dead_peer_ends_the_others(launch, tmp_path, count, dead):
     """Within a minute, with a line that says which; process 0 takes JAX's service with it."""
     endless = ("--mode=train", "--config.num_steps=100000")
     started = together(launch, tmp_path, *endless, count=count)
-    file = tmp_path / "log.txt"
-    while not file.exists() or "step 4: " not in file.read_text():
-        assert all(process.poll() is None for process in started)
-        time.sleep(0.1)
+    wait_for_steps(started, tmp_path / "log.txt")
     started.pop(dead).kill()
     began = time.monotonic()
     codes, errors = finish(started)

@@ -16,6 +16,7 @@ from akorn_jax.checkpoint import Checkpoints
 from akorn_jax.data import Order
 from akorn_jax.errors import UserError
 from akorn_jax.train import Outcome, make_update, train
+from configs import tetrominoes_slot_attention
 
 
 def final_state(config, workdir):
@@ -66,9 +67,9 @@ def setup(config, mesh):
     return jax.device_put(state, placement), update
 
 
-def scenes(count=32):
+def scenes(count=32, size=32):
     rng = np.random.default_rng(0)
-    return {"image": jnp.asarray(rng.integers(0, 256, (count, 32, 32, 3), np.uint8))}
+    return {"image": jnp.asarray(rng.integers(0, 256, (count, size, size, 3), np.uint8))}
 
 
 def rows(num_steps, batch_size=8):
@@ -76,14 +77,26 @@ def rows(num_steps, batch_size=8):
     return order.reshape(num_steps, batch_size).astype(np.int32)
 
 
+@pytest.fixture(params=["akorn", "slots"])
+def either(request, tiny):
+    """A small AKOrN, and a small Slot Attention whose norm looks at the whole batch."""
+    if request.param == "akorn":
+        return tiny
+    config = tetrominoes_slot_attention.get_config("batch_norm,procedural")
+    config.model.update(image_size=8, channels=4, slot_size=4, hidden_size=4, num_layers=1)
+    config.batch_size = 8
+    return config
+
+
 @pytest.mark.parametrize("shape", [(8, 1), (1, 8), (4, 2)])
-def test_eight_devices_are_one(tiny, shape):
+def test_eight_devices_are_one(either, shape):
     one = sharding.make_mesh({"data": 1, "fsdp": 1}, jax.devices()[:1])
     eight = sharding.make_mesh({"data": shape[0], "fsdp": shape[1]})
     results = []
     for mesh in (one, eight):
-        state, update = setup(tiny, mesh)
-        source = jax.device_put(scenes(), sharding.batch_sharding(mesh))
+        state, update = setup(either, mesh)
+        source = scenes(size=either.model.image_size)
+        source = jax.device_put(source, sharding.batch_sharding(mesh))
         results.append(update(state, source, jax.device_put(rows(1), sharding.replicated(mesh))))
     (state, metrics), (state8, metrics8) = results
     np.testing.assert_allclose(metrics["loss"], metrics8["loss"], rtol=1e-5)
@@ -91,6 +104,7 @@ def test_eight_devices_are_one(tiny, shape):
     # Adam's first moment is the gradient.
     moments = [jax.tree.leaves(s.opt_state)[1:] for s in (state, state8)]
     assert_same(*moments, atol=1e-5)
+    assert_same(state.buffers, state8.buffers, rtol=1e-5)
 
 
 def test_every_device_does_its_share(tiny):
