@@ -2,7 +2,8 @@
 
 Published as PNG and JSON files, `clevrtex_<variant>` folders in `clevrtex_<variant>*.tar.gz`;
 `raw_dir` may hold either. Splits by index as the authors': the first tenth is test, the second
-validation, the rest train; `outd` is all test.
+validation, the rest train; `outd` is all test. The names of the archives of full, outd and camo are
+those of published download scripts; those of pbg, vbg and grassbg are inferred from the folders'.
 """
 
 import contextlib

@@ -104,7 +104,8 @@ class _Decoder:
         self._schema = schema
         self._layouts: list[_Layout] = []
         fields = schema.fields.values()
-        self._scratch = bytearray(3 * max(field.size for field in fields))
+        # Room for two blocks of masks; every array fits.
+        self._scratch = bytearray(6 * max(field.size for field in fields))
         sizes = {field.size for field in fields if field.dtype == "uint8"}
         self._framing = {n: _strings(0xFF, 0xFF, 0x00, count=n) for n in sizes}
         # Bytes, because `bytearray.startswith` is faster than comparing arrays.
@@ -153,23 +154,26 @@ class _Decoder:
 
     def _labels(self, data: bytes, span: Span) -> np.ndarray:
         """One label map [H, W] of masks {0, 255}; where masks overlap the later entity wins."""
-        schema, start, labels = self._schema, span[0], None
+        schema, start = self._schema, span[0]
         height, width, _ = schema.image
-        scratch = np.frombuffer(self._scratch, np.uint8, self._block)
+        wrong, scratch = np.frombuffer(self._scratch, np.uint8, 2 * self._block).reshape(2, -1)
+        wrong.fill(0)
+        labels = np.zeros(height * width * (3 if schema.entities_first else 1), np.uint8)
         for entities in self._entities:
             strings = np.frombuffer(data, np.uint8, self._block, start)
             start += self._block
-            np.subtract(strings, self._on, out=scratch)
-            np.bitwise_and(scratch, self._off, out=scratch)
-            if not self._scratch.startswith(self._zeros):
-                self._values("mask", data, span)  # says so if the strings are at fault
-                raise _BadRecord("mask: expected the values 0 and 255 only")
+            np.bitwise_or(wrong, np.subtract(strings, self._on, out=scratch), out=wrong)
             np.bitwise_and(strings, entities, out=scratch)
             if schema.entities_first:
-                shown = scratch.reshape(-1, 3 * height * width).max(axis=0)
+                shown = scratch.reshape(-1, labels.size)
             else:
-                shown = scratch[2::3].reshape(height * width, -1).T.copy().max(axis=0)
-            labels = shown if labels is None else np.maximum(labels, shown, out=labels)
+                shown = scratch[2::3].reshape(labels.size, -1).T.copy()
+            shown = shown.max(axis=0) if len(shown) > 1 else shown[0]
+            np.maximum(labels, shown, out=labels)
+        np.bitwise_and(wrong, self._off, out=wrong)
+        if not self._scratch.startswith(self._zeros):
+            self._values("mask", data, span)  # says so if the strings are at fault
+            raise _BadRecord("mask: expected the values 0 and 255 only")
         if schema.entities_first:
             labels = labels[2::3].copy()
         return labels.reshape(height, width)

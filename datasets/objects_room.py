@@ -12,7 +12,7 @@ from datasets.builder import MultiObjectBuilder, Variant
 _DESCRIPTIONS = {
     "train": "One to three objects.",
     "empty_room": "Test set without objects.",
-    "six_objects": "Test set with four to six objects.",
+    "six_objects": "Test set with exactly six objects.",
     "identical_color": "Test set with four to six objects of one colour.",
 }
 
