@@ -110,7 +110,7 @@ def find_or_download(
     if source.raw_dir is not None:
         path = in_raw_dir(source.raw_dir, url)
         if path is None:
-            places = " and ".join(map(str, _places(source.raw_dir, url)))
+            places = " nor ".join(map(str, _places(source.raw_dir, url)))
             raise DatasetError(f"{name}: there is neither {places}; {remedy}")
         return path
     try:

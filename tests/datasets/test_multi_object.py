@@ -220,6 +220,18 @@ def test_wrong_schemas(tmp_path, records):
         assert expected in message(corrupt(tmp_path, records, change)), change.__name__
 
 
+@pytest.mark.parametrize("dataset", NAMES)
+@pytest.mark.parametrize("at", [2, -1])
+def test_wrong_values_in_any_mask(tmp_path, random_record, dataset, at):
+    """The first or the last value of the masks, which may be merged one by one."""
+    schema = schemas.find(dataset)
+    example = reference_example(random_record(schema, np.random.default_rng(3)), schema)
+    example.features.feature["mask"].bytes_list.value[at] = b"\xfe"
+    path = tmp_path / "changed"
+    path.write_bytes(reference_frame(example.SerializeToString()))
+    assert "mask: expected the values 0 and 255" in message(path, dataset)
+
+
 def test_not_an_example(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(reference_frame(b"\xff" * 50))
