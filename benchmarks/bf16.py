@@ -5,7 +5,7 @@
 
 Every run is `launch.py` in a process of its own, under `runs/bf16`; one that was interrupted goes
 on. Reported are the scores of each run, their mean and standard error by type, and the difference
-of each seed's pair, which is what a seed's luck does not hide. Not measured yet: it wants a GPU.
+of each seed's pair, which is what a seed's luck does not hide. Measured: docs/results.md.
 """
 
 import argparse
