@@ -90,7 +90,7 @@ def measure(recipe: str, options: argparse.Namespace, overrides: tuple[str, ...]
         workdir = epath.Path(directory)
         train.train(config, workdir)
         seen = curves(workdir)
-    rates = [float(rate) for rate in seen["train/images_per_sec"][1][1:]]
+    rates = [float(rate) for rate in seen["train/images_per_sec"][1][-options.rounds :]]
     peak_memory = seen.get("train/device_peak_gb")
     flops = step.model_flops(config)
     limits = limit(config, flops)

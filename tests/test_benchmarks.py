@@ -57,12 +57,12 @@ def test_a_loop_counts_with_its_trips():
 
 def test_train_step(tmp_path, capsys):
     path = tmp_path / "deep" / "train_step.json"
-    options = ["--recipes", "configs/demo.py", "--images=8", "--rounds=2", f"--output={path}"]
+    options = ["--recipes", "configs/demo.py", "--images=16", "--rounds=2", f"--output={path}"]
     train_step.main([*options, *SMALL])
     written = json.loads(path.read_text())
     assert {"device", "cores", "load", "jax"} <= written["machine"].keys()
     (result,) = written["results"]
-    assert result["images_per_second"] == pytest.approx(8 / result["step_seconds"])
+    assert result["images_per_second"] == pytest.approx(16 / result["step_seconds"])
     assert len(result["seconds"]["given views"]) == 2
     for name in ("temp_megabytes", "compile_seconds", "flops_per_second", "share_of_peak"):
         assert result[name] > 0
@@ -101,12 +101,12 @@ def test_devices_share_the_work_and_change_nothing(tmp_path):
 
 
 def test_scaling_draws_what_it_measured(tmp_path):
-    options = scaling.argparse.Namespace(images=8, rounds=1)
+    options = scaling.argparse.Namespace(images=16, rounds=1)
     parts = scaling.parts("configs/demo.py", options, SMALL)
     assert parts["whole"] > 0
     points = [{"x": x, "temp_megabytes": x, "milliseconds": 1.0} for x in (1, 2, 4)]
     result = {
-        "images": 8,
+        "images": 16,
         "parts": {"demo": parts},
         "growth": {axis: dict.fromkeys(scaling.GROWING, points) for axis in scaling.AXES},
         "devices": [{"devices": n, "flops": 8 / n, "temp_megabytes": 9 / n} for n in (1, 2)],
