@@ -130,6 +130,8 @@ def _watch_peers(client: Any) -> None:
                 file=sys.stderr,
                 flush=True,
             )
+            if is_primary():  # the store goes with it, so the others look first
+                time.sleep(3 * BEAT_SECONDS)
             os._exit(DEAD_PEER)
         time.sleep(BEAT_SECONDS)
 
