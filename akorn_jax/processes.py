@@ -123,6 +123,8 @@ def _watch_peers(client: Any) -> None:
         seen = pulses
         dead = sorted(int(key.rpartition("/")[2]) for key in missed if missed[key] >= BEATS)
         if dead:
+            if is_primary():  # the store goes with it, so the others look first
+                time.sleep(3 * BEAT_SECONDS)
             names = ", ".join(map(str, dead))
             print(
                 f"error: process {names} of {jax.process_count()} died or failed (its own last "
@@ -130,8 +132,6 @@ def _watch_peers(client: Any) -> None:
                 file=sys.stderr,
                 flush=True,
             )
-            if is_primary():  # the store goes with it, so the others look first
-                time.sleep(3 * BEAT_SECONDS)
             os._exit(DEAD_PEER)
         time.sleep(BEAT_SECONDS)
 
