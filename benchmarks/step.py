@@ -162,7 +162,7 @@ def model_flops(config: ConfigDict) -> float:
     size = config.model.image_size
     batch = {"image": jax.ShapeDtypeStruct((2, size, size, 3), np.uint8)}
     gradient = jax.grad(functools.partial(loss, config, task, graphdef))
-    with mock.patch.object(jax, "default_backend", lambda: "an accelerator"):
+    with mock.patch.object(jax, "default_backend", return_value="an accelerator"):
         return flops.count(gradient, params, buffers, batch) / (2 * task.views)
 
 
