@@ -135,6 +135,7 @@ def test_input(tmp_path, data_dir):
     assert rates.keys() == {"resident", "stream, threads", "stream, 1 processes"}
 
 
+@pytest.mark.slow
 def test_rendering(tmp_path):
     path = tmp_path / "rendering.json"
     rendering.main(["--scenes=1", "--repeats=1", f"--output={path}"])
