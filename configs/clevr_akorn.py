@@ -29,6 +29,5 @@ def get_config(variant: str = "") -> ConfigDict:
         "models", "akorn", channels=256, patch_size=8, image_size=128, autorescale=False
     )
     if "conv" in chosen:
-        config.model.connectivity = "conv"
-        config.model.kernel_size = 7
+        base.convolutional(config, kernel_size=7)
     return config
