@@ -21,6 +21,8 @@ from akorn_jax.errors import UserError
 
 Bounds = tuple[int | None, int | None]
 
+BLOCK = 128  # records that are read at a time
+
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
@@ -189,7 +191,9 @@ def _kept(
     if stop is not None and not is_filtered(data):
         total = min(total, stop)  # no more than are needed
     kept, codes = 0, _codes(builder)
-    for record, example in enumerate(builder.as_data_source(split=f"{split}[:{total}]")):
+    if objects is None and not is_filtered(data):
+        kept = min(start, total)  # all are, so those before need not be read
+    for record, example in _read(builder, split, kept, total):
         example = transform(example, data, codes)
         count = num_objects(example, data["count"])
         if kept >= start and _within(count, wanted):
@@ -198,6 +202,19 @@ def _kept(
         if stop is not None and kept == stop:
             break
     _check_enough(kept, data, part)
+
+
+def _read(
+    builder: tfds.core.DatasetBuilder, split: str, start: int, stop: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The records of a split from `start` to `stop`, with their places.
+
+    They are read by blocks, which takes less than half the time of one by one.
+    """
+    source = builder.as_data_source(split=split)
+    for first in range(start, stop, BLOCK):
+        places = list(range(first, min(first + BLOCK, stop)))
+        yield from zip(places, source.__getitems__(places), strict=True)
 
 
 def _check_enough(kept: int, data: Mapping[str, Any], part: str) -> None:
