@@ -134,17 +134,6 @@ def contrastive_discovery(protocol_key: str, *, size: int, procedural: bool) -> 
     return config
 
 
-def convolutional(config: ConfigDict, kernel_size: int) -> None:
-    """Makes the attentive AKOrN of a recipe convolutional.
-
-    It keeps what its steps need in the backward pass: unlike the attentive one it is slower when it
-    computes them again.
-    """
-    config.model.connectivity = "conv"
-    config.model.kernel_size = kernel_size
-    config.model.remat = False
-
-
 # How slots gather what they win: variants of every Slot Attention recipe.
 _AGGREGATIONS = {
     "layer_norm": "layer_norm",

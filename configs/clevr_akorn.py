@@ -29,5 +29,6 @@ def get_config(variant: str = "") -> ConfigDict:
         "models", "akorn", channels=256, patch_size=8, image_size=128, autorescale=False
     )
     if "conv" in chosen:
-        base.convolutional(config, kernel_size=7)
+        config.model.connectivity = "conv"
+        config.model.kernel_size = 7
     return config

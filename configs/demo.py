@@ -43,7 +43,8 @@ def get_config(variant: str = "") -> ConfigDict:
     else:
         config.model = base.fields("models", "akorn", heads=2, autorescale=False, **size)
     if "conv" in chosen:
-        base.convolutional(config, kernel_size=5)
+        config.model.connectivity = "conv"
+        config.model.kernel_size = 5
     config.optimizer.learning_rate = 1e-2
     config.optimizer.b2 = 0.99
     config.optimizer.warmup_steps = 20

@@ -31,5 +31,6 @@ def get_config(variant: str = "") -> ConfigDict:
         "models", "akorn", channels=128, patch_size=4, image_size=32, autorescale=False
     )
     if "conv" in chosen:
-        base.convolutional(config, kernel_size=5)
+        config.model.connectivity = "conv"
+        config.model.kernel_size = 5
     return config
