@@ -57,9 +57,9 @@ bench: $(VENV)/.installed
 	$(RUN) -m benchmarks.scaling --output=$(RESULTS)/scaling.json \
 		--figure=$(RESULTS)/performance.png
 	$(RUN) -m benchmarks.evaluation --output=$(RESULTS)/evaluation.json
-	$(RUN) -m benchmarks.assignment
+	$(RUN) -m benchmarks.assignment --output=$(RESULTS)/assignment.json
 	$(RUN) -m benchmarks.input --output=$(RESULTS)/input.json
-	$(RUN) -m benchmarks.prepare $(if $(BASELINE_PYTHON),\
+	$(RUN) -m benchmarks.prepare --output=$(RESULTS)/prepare.json $(if $(BASELINE_PYTHON),\
 		--baseline=$(BASELINE) --baseline_python=$(BASELINE_PYTHON))
 	$(RUN) -m benchmarks.rendering --output=$(RESULTS)/rendering.json
 

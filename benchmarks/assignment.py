@@ -9,7 +9,6 @@ default is the recipe `configs/clevr_set_prediction.py`: 512 images of 10 object
 """
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from akorn_jax import losses, properties
+from benchmarks import machine
 
 Array = jax.Array
 
@@ -85,7 +85,7 @@ def main() -> None:
         print(f"{name:>6}: median {median:.1f} ms, least {low:.1f} ms, loss {result['loss'][name]}")
     print(f"{result['cores']} cores, {result['device']}, load {result['load']:.1f}")
     if options.output:
-        options.output.write_text(json.dumps(result, indent=1) + "\n")
+        machine.write(options.output, result)
 
 
 if __name__ == "__main__":

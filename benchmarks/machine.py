@@ -69,10 +69,13 @@ def describe() -> dict[str, Any]:
 
 
 def write(path: str | Path, result: dict[str, Any]) -> None:
-    """Writes `result` and what it was measured on as JSON; makes the directory if need be."""
+    """Writes `result` and what it was measured on as JSON; makes the directory if need be.
+
+    Paths among the values become their text.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": describe(), **result}, indent=1) + "\n")
+    path.write_text(json.dumps({"machine": describe(), **result}, indent=1, default=str) + "\n")
 
 
 def _processor() -> str:

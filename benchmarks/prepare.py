@@ -1,7 +1,7 @@
 """How fast published files become prepared data, on one core.
 
     python -m benchmarks.prepare [--raw_dir=DIR] [--tetrominoes=20000] [--clevr=300]
-        [--baseline=CLONE --baseline_python=/path/to/python/with/tensorflow]
+        [--output=prepare.json] [--baseline=CLONE --baseline_python=/path/to/python/with/tensorflow]
 
 Without `--raw_dir` the files are made here in the published format: drawn Tetrominoes, and CLEVR
 records of a noisy shaded ground with discs (0.1 MB each when compressed, as published). With it
@@ -31,9 +31,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from benchmarks import machine
 from datasets import multi_object, schemas
 from datasets.prepare import prepare
 from datasets.scenes import tetrominoes
@@ -65,37 +67,56 @@ class Seconds:
     wall: float
 
 
-def main() -> None:
-    options = parse()
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    made = {"tetrominoes": made_tetrominoes, "clevr_with_masks": made_clevr}
-    for name, count in (("tetrominoes", options.tetrominoes), ("clevr_with_masks", options.clevr)):
-        with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / schemas.find(name).file  # where the converter looks for it
-            path.parent.mkdir()
-            records = made[name](count)
-            if options.raw_dir:
-                records = itertools.islice(
-                    multi_object.read(options.raw_dir / path.name, name), count
-                )
-            multi_object.write(path, name, records, compressed=False)
-            path.write_bytes(gzip.compress(path.read_bytes(), 6))  # zlib's level, as published
-            kinds = works(name, path, options.baseline, options.baseline_python)
-            rounds = [{kind: work() for kind, work in kinds.items()} for _ in range(options.rounds)]
-        report(name, count, rounds)
+def main(arguments: list[str] | None = None) -> None:
+    """Measures both sets, prints the rates and writes the seconds."""
+    options = parse(arguments)
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        results = [
+            measure("tetrominoes", made_tetrominoes, options.tetrominoes, options),
+            measure("clevr_with_masks", made_clevr, options.clevr, options),
+        ]
+    finally:
+        os.sched_setaffinity(0, cores)
+    if options.output:
+        machine.write(options.output, {"options": vars(options), "results": results})
 
 
-def parse() -> argparse.Namespace:
+def measure(
+    name: str,
+    made: Callable[[int], Iterator[dict[str, np.ndarray]]],
+    count: int,
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    """The seconds of every round on the first `count` records of a set."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / schemas.find(name).file  # where the converter looks for it
+        path.parent.mkdir()
+        records = made(count)
+        if options.raw_dir:
+            records = itertools.islice(multi_object.read(options.raw_dir / path.name, name), count)
+        multi_object.write(path, name, records, compressed=False)
+        path.write_bytes(gzip.compress(path.read_bytes(), 6))  # zlib's level, as published
+        kinds = works(name, path, options.baseline, options.baseline_python)
+        rounds = [{kind: work() for kind, work in kinds.items()} for _ in range(options.rounds)]
+    report(name, count, rounds)
+    seconds = [{kind: dataclasses.asdict(s) for kind, s in r.items()} for r in rounds]
+    return {"set": name, "records": count, "rounds": seconds}
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--raw_dir", type=Path, help="directory of the published files")
     parser.add_argument("--tetrominoes", type=int, default=20_000, help="records")
     parser.add_argument("--clevr", type=int, default=300, help="records")
+    parser.add_argument("--output", help="a JSON file")
     parser.add_argument("--rounds", type=int, default=3, help="the fastest counts")
     parser.add_argument("--baseline", type=Path, help="a clone of the official repository")
     parser.add_argument(
         "--baseline_python", help="an interpreter with tensorflow, einops and pillow"
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if bool(options.baseline) != bool(options.baseline_python):
         parser.error("--baseline and --baseline_python go together")
     if options.baseline and not (options.baseline / _CONVERTER).is_file():

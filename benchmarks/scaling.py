@@ -161,6 +161,7 @@ def _draw_growth(axes: Axes, axis: str, curves: dict[str, list], field: str, lab
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(x)
+    axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
     for scale in (axes.xaxis, axes.yaxis):
         scale.set_major_formatter(ScalarFormatter())
         scale.set_minor_formatter(matplotlib.ticker.NullFormatter())

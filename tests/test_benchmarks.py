@@ -1,6 +1,7 @@
 """The benchmarks count what papers count, run at the smallest size and write their figures."""
 
 import json
+import os
 
 import pytest
 
@@ -11,6 +12,7 @@ from benchmarks import (
     flops,
     input,
     official,
+    prepare,
     rendering,
     scaling,
     step,
@@ -142,3 +144,19 @@ def test_rendering(tmp_path):
     rows = json.loads(path.read_text())["rows"]
     assert len(rows) == 8
     assert all(row["wall_ms"] > 0 for row in rows)
+
+
+def test_prepare(tmp_path):
+    path = tmp_path / "prepare.json"
+    cores = os.sched_getaffinity(0)
+    prepare.main(["--tetrominoes=20", "--clevr=2", "--rounds=1", f"--output={path}"])
+    assert os.sched_getaffinity(0) == cores, "what comes after runs on all cores again"
+    results = json.loads(path.read_text())["results"]
+    assert [(r["set"], r["records"]) for r in results] == [
+        ("tetrominoes", 20),
+        ("clevr_with_masks", 2),
+    ]
+    for result in results:
+        (seconds,) = result["rounds"]
+        assert seconds.keys() == {"gunzip", "read", "prepare"}
+        assert all(s["cpu"] >= 0 and s["wall"] > 0 for s in seconds.values())

@@ -82,7 +82,7 @@ class IteratedNetwork(nnx.Module):
         pool: "max" or "avg" before the head.
         autorescale: resize images of another size to `image_size` first.
         remat: compute each step again in the backward pass instead of keeping what it needs: a
-            fraction of the memory; on CPUs faster too.
+            fraction of the memory, and on CPUs no slower.
         unroll: lay the loop over steps out flat: T times the program to compile, no loop to run.
     """
 

@@ -61,7 +61,7 @@ class Model(nnx.Module):
         autorescale: resize images of another size to `image_size` first.
         identity_drift: see `layers.kuramoto.kuramoto`; the published results have it.
         remat: compute each step again in the backward pass instead of keeping what it needs: a
-            fraction of the memory; on CPUs faster too.
+            fraction of the memory, and on CPUs no slower.
         unroll: lay the loop over steps out flat: T times the program to compile, no loop to run.
     """
 
