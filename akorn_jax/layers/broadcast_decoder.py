@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from akorn_jax.layers.linear import pointwise
 from akorn_jax.layers.slot_encoder import activation_function
 from akorn_jax.layers.soft_position import SoftPosition
 
@@ -32,9 +33,8 @@ class Upsample(nnx.Module):
         self.stride = stride
 
     def __call__(self, x: Array) -> Array:
-        if self.kernel.shape[:2] == (1, 1) and self.stride == 1:  # a matrix product is faster
-            rows = x.reshape(-1, x.shape[-1]) @ self.kernel[0, 0] + self.bias[...]
-            return rows.reshape(*x.shape[:-1], -1)
+        if self.kernel.shape[:2] == (1, 1) and self.stride == 1:
+            return pointwise(x, self.kernel[0, 0], self.bias[...])
         half = self.kernel.shape[0] // 2
         x = jax.lax.conv_general_dilated(
             x,

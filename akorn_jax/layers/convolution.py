@@ -17,7 +17,7 @@ MAX_FOURIER_TOKENS = 1024  # the transform's matrices grow with the square of th
 class GridConv(nnx.Conv):
     """`[B, h, w, C]` to `[B, h, w, C']`, zero padding, from PyTorch's initialisation.
 
-    On a CPU it is a product in the Fourier domain (`fourier_conv`): a fraction of the
+    It is computed in the type of the weights, whatever that of x. On a CPU it is a product in the Fourier domain (`fourier_conv`): a fraction of the
     multiplications, all of them in matrix products. XLA's own convolution there is slow where it
     is differentiated, and tens of times slower still inside a loop.
 
@@ -42,6 +42,7 @@ class GridConv(nnx.Conv):
         )
 
     def __call__(self, x: Array) -> Array:
+        x = x.astype(self.kernel.dtype)
         on_cpu = jax.default_backend() == "cpu"
         if on_cpu and x.dtype == jnp.float32 and x.shape[1] * x.shape[2] <= MAX_FOURIER_TOKENS:
             return fourier_conv(x, self.kernel[...]) + self.bias[...]

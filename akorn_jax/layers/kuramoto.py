@@ -34,10 +34,8 @@ def sum_over_oscillators(v: Array, oscillator_dim: int) -> Array:
 
 def normalize(v: Array, oscillator_dim: int) -> Array:
     """Puts every oscillator of v `[..., C]` on the unit sphere; a zero vector stays zero."""
-    v_ = v.astype(jnp.float32)
-    squared = sum_over_oscillators(v_ * v_, oscillator_dim)
-    v_ = v_ * jax.lax.rsqrt(jnp.maximum(squared, 1e-24))  # a norm has no gradient at zero, this has
-    return v_.astype(v.dtype)
+    squared = sum_over_oscillators(v * v, oscillator_dim)
+    return v * jax.lax.rsqrt(jnp.maximum(squared, 1e-24))  # a norm has no gradient at zero, this has
 
 
 def project(y: Array, x: Array, oscillator_dim: int) -> Array:
@@ -62,9 +60,12 @@ def kuramoto(
 ) -> tuple[Array, tuple[Array, Array] | None]:
     """Runs x <- normalize(x + gamma (omega(x) + project(c + J(x)))) for `num_steps` steps.
 
+    Oscillators move in float32, also where J computes in bfloat16: a step is short against x, and
+    what rounding takes from it T steps would add up.
+
     Args:
         x: oscillators `[B, h, w, C]`; normalised before the first step.
-        c: stimulus `[B, h, w, C]`.
+        c: stimulus `[B, h, w, C]`, float32.
         J: maps oscillators `[B, h, w, C]` to couplings of the same shape.
         num_steps: T.
         gamma: step size.
@@ -93,12 +94,12 @@ def kuramoto(
         x_new = normalize(x + gamma * force, oscillator_dim)
         if not trajectory:
             return x_new, None
-        energy = -jnp.sum((x * y).astype(jnp.float32), axis=(1, 2, 3))
+        energy = -jnp.sum(x * y, axis=(1, 2, 3))
         return x_new, (x_new, energy)
 
     if remat:
         step = jax.checkpoint(step)
-    x = normalize(x, oscillator_dim)
+    x = normalize(x.astype(c.dtype), oscillator_dim)
     return jax.lax.scan(step, x, None, length=num_steps, unroll=num_steps if unroll else 1)
 
 

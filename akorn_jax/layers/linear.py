@@ -25,12 +25,13 @@ def uniform_fan_in(fan_in: int) -> Callable[..., Array]:
 class Linear(nnx.Linear):
     """`[..., in_features]` to `[..., out_features]`, as one product of two matrices.
 
-    The gradient of a product over several leading dimensions transposes its operands, which costs
-    XLA's CPU backend more than the product.
+    It is computed in the type of the weights, whatever that of x. The gradient of a product over
+    several leading dimensions transposes its operands, which costs XLA's CPU backend more than the
+    product.
     """
 
     def __call__(self, x: Array) -> Array:
-        y = super().__call__(x.reshape(-1, x.shape[-1]))
+        y = super().__call__(x.reshape(-1, x.shape[-1]).astype(self.kernel.dtype))
         return y.reshape(*x.shape[:-1], -1)
 
 
@@ -40,6 +41,15 @@ def linear(in_features: int, out_features: int, *, use_bias: bool = True, rngs: 
     return Linear(
         in_features, out_features, use_bias=use_bias, kernel_init=init, bias_init=init, rngs=rngs
     )
+
+
+def pointwise(x: Array, kernel: Array, bias: Array) -> Array:
+    """x `[..., C]` by a kernel `[C, C']`: a convolution whose kernel has one pixel.
+
+    XLA's convolution of that kind is several times slower on a CPU.
+    """
+    y = x.reshape(-1, x.shape[-1]) @ kernel + bias
+    return y.reshape(*x.shape[:-1], -1)
 
 
 def conv(

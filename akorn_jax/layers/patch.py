@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from akorn_jax.layers.linear import linear
@@ -38,7 +39,8 @@ def rescale(images: Array, image_size: tuple[int, int]) -> Array:
 class PatchEmbedding(nnx.Module):
     """Images `[B, H, W, 3]` in [0, 1] to tokens `[B, H / p, W / p, C]`, one a patch of p x p.
 
-    A strided convolution whose kernel is the stride, hence a matrix product over patches.
+    A strided convolution whose kernel is the stride, hence a matrix product over patches. Tokens
+    are at least float32: networks add what they compute in bfloat16 to a float32 stream.
     """
 
     def __init__(self, channels: int, patch_size: int, *, rngs: nnx.Rngs) -> None:
@@ -49,6 +51,7 @@ class PatchEmbedding(nnx.Module):
         batch, height, width, colors = images.shape
         p = self.patch_size
         h, w = token_grid((height, width), p)
-        x = ((images - 0.5) / 0.5).astype(self.project.kernel.dtype)
+        x = (images - 0.5) / 0.5
         x = x.reshape(batch, h, p, w, p, colors).swapaxes(2, 3)
-        return self.project(x.reshape(batch, h, w, p * p * colors))
+        tokens = self.project(x.reshape(batch, h, w, p * p * colors))
+        return tokens.astype(jnp.promote_types(tokens.dtype, jnp.float32))

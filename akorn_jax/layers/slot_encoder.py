@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from akorn_jax.layers.linear import pointwise
 from akorn_jax.layers.soft_position import SoftPosition
 
 Array = jax.Array
@@ -23,6 +24,28 @@ def activation_function(name: str):
     if name not in ACTIVATIONS:
         raise ValueError(f"activation={name!r} is unknown; it is one of {', '.join(ACTIVATIONS)}.")
     return ACTIVATIONS[name]
+
+
+class Conv(nnx.Conv):
+    """`[B, H, W, C]` to `[B, H', W', C']`, half a kernel of zeros around it."""
+
+    def __init__(
+        self, in_features: int, features: int, kernel_size: int, stride: int, *, rngs: nnx.Rngs
+    ) -> None:
+        super().__init__(
+            in_features,
+            features,
+            (kernel_size, kernel_size),
+            strides=(stride, stride),
+            padding=kernel_size // 2,
+            kernel_init=nnx.initializers.glorot_uniform(),
+            rngs=rngs,
+        )
+
+    def __call__(self, x: Array) -> Array:
+        if self.kernel_size == (1, 1) and self.strides == (1, 1):
+            return pointwise(x, self.kernel[0, 0], self.bias[...])
+        return super().__call__(x)
 
 
 class MapNorm(nnx.Module):
@@ -71,15 +94,7 @@ class SlotEncoder(nnx.Module):
         self.grid_size = functools.reduce(lambda n, s: -(-n // s), strides, image_size)
         self.activation = activation_function(activation)
         self.convolutions = nnx.List(
-            nnx.Conv(
-                channels if i else 3,
-                channels,
-                (kernel_size, kernel_size),
-                strides=stride,
-                padding=kernel_size // 2,
-                kernel_init=glorot,
-                rngs=rngs,
-            )
+            Conv(channels if i else 3, channels, kernel_size, stride, rngs=rngs)
             for i, stride in enumerate(strides)
         )
         self.position = SoftPosition(channels, rngs=rngs)

@@ -33,7 +33,7 @@ class Readout(nnx.Module):
         squared = jnp.sum(y.astype(jnp.float32) ** 2, axis=-1)
         positive = squared > 0  # the norm's gradient at zero is zero, not NaN
         norm = jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
-        return norm.astype(x.dtype) + self.bias[...]
+        return norm + self.bias[...]
 
 
 class Model(nnx.Module):
@@ -166,7 +166,7 @@ class Model(nnx.Module):
                 )
             c, x = c + self.position_c[...], x + self.position_x[...]
 
-        gamma = self.gamma[...].astype(c.dtype)
+        gamma = self.gamma[...]
         oscillators, energies = [], []
         for l, layer in enumerate(self.layers):
             x, steps = layer(x, c, num_steps=self.num_steps[l], gamma=gamma, trajectory=trajectory)
@@ -192,7 +192,7 @@ def _initial_oscillators(c: Array, key: Array | None, x0: Array | None) -> Array
         raise ValueError(
             "AKOrN starts from random oscillators: pass key=jax.random.key(...) or x0."
         )
-    return jax.random.normal(key, c.shape).astype(c.dtype)
+    return jax.random.normal(key, c.shape, c.dtype)
 
 
 def _per_layer(name: str, value, num_layers: int) -> tuple:

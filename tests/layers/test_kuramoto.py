@@ -194,3 +194,36 @@ def test_layers_keep_the_shape(connectivity, stimulus_norm):
     x = draw(0, (2, 3, 3, 8))
     out, _ = module(x, draw(1, x.shape), num_steps=2, gamma=jnp.ones(1))
     assert out.shape == x.shape
+
+
+@pytest.mark.parametrize("connectivity", ["attn", "conv"])
+def test_oscillators_stay_on_the_sphere_where_couplings_are_bfloat16(connectivity):
+    layer = KuramotoLayer(
+        16,
+        oscillator_dim=N,
+        grid=(3, 3),
+        connectivity=connectivity,
+        heads=2,
+        kernel_size=3,
+        gta=True,
+        stimulus_norm="gn",
+        use_omega=True,
+        global_omega=False,
+        init_omega=0.1,
+        learn_omega=True,
+        tangent=True,
+        identity_drift=True,
+        remat=True,
+        unroll=False,
+        rngs=nnx.Rngs(0),
+    )
+    graphdef, state = nnx.split(layer)
+    half = nnx.merge(graphdef, jax.tree.map(jnp.bfloat16, state))
+    x, c = draw(0, (2, 3, 3, 16)), draw(1, (2, 3, 3, 16))
+    assert half.J(x).dtype == jnp.bfloat16
+    out, _ = half(x, c, num_steps=8, gamma=jnp.ones(1))
+    assert out.dtype == jnp.float32
+    lengths = jnp.linalg.norm(out.reshape(*out.shape[:-1], -1, N), axis=-1)
+    np.testing.assert_allclose(lengths, 1, atol=1e-6)
+    expected, _ = layer(x, c, num_steps=8, gamma=jnp.ones(1))
+    np.testing.assert_allclose(out, expected, atol=0.1)
