@@ -17,9 +17,10 @@ MAX_FOURIER_TOKENS = 1024  # the transform's matrices grow with the square of th
 class GridConv(nnx.Conv):
     """`[B, h, w, C]` to `[B, h, w, C']`, zero padding, from PyTorch's initialisation.
 
-    It is computed in the type of the weights, whatever that of x. On a CPU it is a product in the Fourier domain (`fourier_conv`): a fraction of the
-    multiplications, all of them in matrix products. XLA's own convolution there is slow where it
-    is differentiated, and tens of times slower still inside a loop.
+    It is computed in the type of the weights, whatever that of x. On a CPU it is a product in the
+    Fourier domain (`fourier_conv`): a fraction of the multiplications, all of them in matrix
+    products. XLA's own convolution there is slow where it is differentiated, and tens of times
+    slower still inside a loop.
 
     Args:
         kernel_size: k, odd.

@@ -35,7 +35,8 @@ def sum_over_oscillators(v: Array, oscillator_dim: int) -> Array:
 def normalize(v: Array, oscillator_dim: int) -> Array:
     """Puts every oscillator of v `[..., C]` on the unit sphere; a zero vector stays zero."""
     squared = sum_over_oscillators(v * v, oscillator_dim)
-    return v * jax.lax.rsqrt(jnp.maximum(squared, 1e-24))  # a norm has no gradient at zero, this has
+    # A norm has no gradient at zero; this has.
+    return v * jax.lax.rsqrt(jnp.maximum(squared, 1e-24))
 
 
 def project(y: Array, x: Array, oscillator_dim: int) -> Array:

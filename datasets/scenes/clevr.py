@@ -272,8 +272,10 @@ def draw(
     return {"image": images, "segmentation": labels, "num_objects": counts} | attributes(scenes)
 
 
-def batch(seed: int, index: np.ndarray) -> dict[str, np.ndarray]:
-    """`draw` at 240x320 with exactly the published records' fields."""
-    records = draw(seed, index)
+def batch(
+    seed: int, index: np.ndarray, height: int = 240, width: int = 320
+) -> dict[str, np.ndarray]:
+    """`draw` with exactly the published records' fields; `pixel_coords` are of 240x320."""
+    records = draw(seed, index, height, width)
     del records["num_objects"]
     return records
