@@ -7,8 +7,9 @@ Where in a record the arrays lie is found once; records that are framed alike sh
 """
 
 import dataclasses
+import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,10 @@ from datasets.tfrecord import RecordFile, write_records
 from datasets.wire import Span
 
 Record = dict[str, np.ndarray]
+Column = tuple[bytes, Span]
 
 _STRING = (0x0A, 0x01)  # what precedes the value of a one-byte string: field 1, length 1
-_CACHE = 1 << 19  # bytes that surely fit into a processor's second cache
+_CACHE = 1 << 18  # bytes that surely fit into a processor's second cache
 _BINARY = frozenset({0.0, 1.0})
 _MAX_LAYOUTS = 64  # remembered; a file has one or, if its writer shuffled the fields, a few
 
@@ -66,13 +68,21 @@ def write(
 def decode(records: RecordFile, schema: Schema) -> Iterator[Record]:
     """As `read`, for a file that is already open."""
     decoder = _Decoder(schema)
-    for data in records:
+    number = 0
+    for batch in records.batches(decoder.batch):
         try:
-            yield decoder(data)
-        except _BadRecord as error:
-            raise DatasetError(
-                f"{records.where()}: {error} (reading it as {schema.name})"
-            ) from error
+            yield from decoder(batch)
+        except _BadRecord:
+            for data in batch:  # one by one: those before the bad one are good, its error counts
+                try:
+                    yield from decoder([data])
+                except _BadRecord as error:
+                    raise DatasetError(
+                        f"{records.where(number)}: {error} (reading it as {schema.name})"
+                    ) from error
+                number += 1
+            continue
+        number += len(batch)
 
 
 class _BadRecord(Exception):
@@ -98,85 +108,82 @@ class _Layout:
 
 
 class _Decoder:
-    """Makes arrays of serialised Examples; keeps layouts and scratch space between records."""
+    """Makes arrays of serialised Examples, `batch` at once; keeps layouts and scratch space."""
 
     def __init__(self, schema: Schema):
         self._schema = schema
         self._layouts: list[_Layout] = []
-        fields = schema.fields.values()
-        # Room for two blocks of masks; every array fits.
-        self._scratch = bytearray(6 * max(field.size for field in fields))
-        sizes = {field.size for field in fields if field.dtype == "uint8"}
-        self._framing = {n: _strings(0xFF, 0xFF, 0x00, count=n) for n in sizes}
-        # Bytes, because `bytearray.startswith` is faster than comparing arrays.
-        self._expected = {n: _strings(*_STRING, 0x00, count=n).tobytes() for n in sizes}
-        # The numbers of the entities, laid out as the strings of their masks.
-        entities = np.arange(schema.num_entities, dtype=np.uint8)
-        entities = entities.reshape(-1, 1, 1, 1) if schema.entities_first else entities[:, None]
-        numbers = np.broadcast_to(entities, schema.mask.shape).reshape(-1, 1).repeat(3, axis=1)
-        self._entities = [numbers.ravel()]
-        if schema.entities_first and numbers.size > _CACHE:
-            # One mask after the other, so that what is written stays in the processor's cache.
-            self._entities = list(entities.ravel())
-        self._block = numbers.size // len(self._entities)
+        fields = [field for field in schema.fields.values() if field.dtype == "uint8"]
+        # Small records are decoded together, as many as fit into a processor's second cache.
+        self.batch = max(1, _CACHE // sum(3 * field.size for field in fields))
+        size = self.batch * max(field.size for field in fields)
+        self._scratch = bytearray(3 * size)
+        self._framing = _strings(0xFF, 0xFF, 0x00, count=size)
+        # `bytearray.startswith` is faster than comparing arrays.
+        self._expected = memoryview(_strings(*_STRING, 0x00, count=size).tobytes())
         # A mask's values 0 and 255 become 1 and 0 when 255 is subtracted.
-        self._on = _strings(*_STRING, 0xFF, count=self._block // 3)
-        self._off = _strings(0xFF, 0xFF, 0xFE, count=self._block // 3)
-        self._zeros = bytes(self._block)
+        pixels = schema.image[0] * schema.image[1]
+        self._on = _strings(*_STRING, 0xFF, count=pixels)
+        self._off = _strings(0xFF, 0xFF, 0xFE, count=pixels)
+        self._empty = bytes(self._expected[: 3 * pixels])
 
-    def __call__(self, data: bytes) -> Record:
-        spans = self._layout(data).spans
-        schema = self._schema
-        record = {
-            "image": self._values("image", data, spans["image"]).reshape(schema.image),
-            "segmentation": self._labels(data, spans["mask"]),
+    def __call__(self, batch: Sequence[bytes]) -> Iterator[Record]:
+        """The records of at most `batch` Examples; all are checked before the first is given."""
+        schema, count = self._schema, len(batch)
+        spans = [self._layout(data).spans for data in batch]
+        image, mask = _column(batch, spans, "image"), _column(batch, spans, "mask")
+        arrays = {
+            "image": self._values("image", *image).reshape(count, *schema.image),
+            "segmentation": self._labels(*mask).reshape(count, *schema.image[:2]),
         }
         for name, field in schema.attributes:
-            if field.dtype == "uint8":
-                values = self._values(name, data, spans[name])
-            else:
-                values = np.frombuffer(data, "<f4", field.size, spans[name][0])
-            record[name] = values.reshape(field.shape)
-        visibility = record.get("visibility")
-        if visibility is not None and not _BINARY.issuperset(visibility.tolist()):
+            column = _column(batch, spans, name)
+            values = self._values(name, *column) if field.dtype == "uint8" else _floats(*column)
+            arrays[name] = values.reshape(count, *field.shape)
+        visibility = arrays.get("visibility")
+        if visibility is not None and not _BINARY.issuperset(visibility.ravel().tolist()):
             raise _BadRecord("visibility: expected the values 0 and 1 only")
-        return record
+        return (dict(zip(arrays, row, strict=True)) for row in zip(*arrays.values(), strict=True))
 
     def _values(self, name: str, data: bytes, span: Span) -> np.ndarray:
         """The values of one-byte strings."""
         strings = np.frombuffer(data, np.uint8, span[1] - span[0], span[0])
-        size = strings.size // 3
         scratch = np.frombuffer(self._scratch, np.uint8, strings.size)
-        np.bitwise_and(strings, self._framing[size], out=scratch)
-        if not self._scratch.startswith(self._expected[size]):
+        np.bitwise_and(strings, self._framing[: strings.size], out=scratch)
+        if not self._scratch.startswith(self._expected[: strings.size]):
             raise _BadRecord(f"{name}: expected one-byte strings, found longer or empty ones")
         return strings[2::3].copy()
 
     def _labels(self, data: bytes, span: Span) -> np.ndarray:
-        """One label map [H, W] of masks {0, 255}; where masks overlap the later entity wins."""
-        schema, start = self._schema, span[0]
-        height, width, _ = schema.image
-        wrong, scratch = np.frombuffer(self._scratch, np.uint8, 2 * self._block).reshape(2, -1)
-        wrong.fill(0)
-        labels = np.zeros(height * width * (3 if schema.entities_first else 1), np.uint8)
-        for entities in self._entities:
-            strings = np.frombuffer(data, np.uint8, self._block, start)
-            start += self._block
-            np.bitwise_or(wrong, np.subtract(strings, self._on, out=scratch), out=wrong)
-            np.bitwise_and(strings, entities, out=scratch)
-            if schema.entities_first:
-                shown = scratch.reshape(-1, labels.size)
-            else:
-                shown = scratch[2::3].reshape(labels.size, -1).T.copy()
-            shown = shown.max(axis=0) if len(shown) > 1 else shown[0]
-            np.maximum(labels, shown, out=labels)
-        np.bitwise_and(wrong, self._off, out=wrong)
-        if not self._scratch.startswith(self._zeros):
+        """Label maps of masks {0, 255}; where masks overlap the later entity wins."""
+        schema = self._schema
+        pixels = schema.image[0] * schema.image[1]
+        if schema.entities_first:
+            labels, good = self._merge(data, span, 3 * pixels)
+        else:
+            values = self._values("mask", data, span).reshape(-1, pixels, schema.num_entities)
+            good = (values + 1 < 2).all()  # 255 + 1 is 0 in bytes
+            labels = functools.reduce(
+                np.maximum, (values[..., entity] & entity for entity in range(schema.num_entities))
+            )
+        if not good:
             self._values("mask", data, span)  # says so if the strings are at fault
             raise _BadRecord("mask: expected the values 0 and 255 only")
-        if schema.entities_first:
-            labels = labels[2::3].copy()
-        return labels.reshape(height, width)
+        return labels
+
+    def _merge(self, data: bytes, span: Span, size: int) -> tuple[np.ndarray, bool]:
+        """Labels of masks, `size` bytes each, one after the other; and whether all are right."""
+        (start, stop), num_entities = span, self._schema.num_entities
+        masks = np.frombuffer(data, np.uint8, stop - start, start).reshape(-1, num_entities, size)
+        labels, wrong = np.zeros((2, len(masks), size), np.uint8)
+        for entity in range(num_entities):
+            places = range(start + entity * size, stop, num_entities * size)
+            if all(data.startswith(self._empty, place) for place in places):
+                continue  # the entity is in none of the records
+            strings = masks[:, entity]
+            wrong |= strings - self._on
+            np.maximum(labels, strings & entity, out=labels)
+        return labels[:, 2::3], not (wrong & self._off).any()
 
     def _layout(self, data: bytes) -> _Layout:
         for layout in self._layouts:
@@ -187,8 +194,21 @@ class _Decoder:
         return layout
 
 
+def _column(batch: Sequence[bytes], spans: Sequence[Mapping[str, Span]], name: str) -> Column:
+    """Bytes in which an array of every record lies, one after the other, and where."""
+    if len(batch) == 1:
+        return batch[0], spans[0][name]
+    parts = [data[slice(*span[name])] for data, span in zip(batch, spans, strict=True)]
+    data = b"".join(parts)
+    return data, (0, len(data))
+
+
+def _floats(data: bytes, span: Span) -> np.ndarray:
+    return np.frombuffer(data, "<f4", (span[1] - span[0]) // 4, span[0])
+
+
 def _strings(*triple: int, count: int) -> np.ndarray:
-    return np.tile(np.array(triple, np.uint8), count)
+    return np.frombuffer(bytearray(bytes(triple) * count), np.uint8)
 
 
 def _find_layout(data: bytes, schema: Schema) -> _Layout:

@@ -4,13 +4,15 @@ A record is `length: uint64 LE | crc(length) | data | crc(data)`, with the maske
 TFRecord format.
 """
 
+import collections
 import gzip
 import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import google_crc32c
 from isal import igzip, isal_zlib
@@ -21,6 +23,9 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _LARGEST_RECORD = 1 << 28  # bytes; CLEVR with masks, the largest we know, has 3.3 MB
 _BUFFER = 1 << 20
 _GZIP_LEVEL = 2  # isal has 0..3
+_AHEAD = 3  # batches
+
+T = TypeVar("T")
 
 
 def masked_crc(data: bytes) -> int:
@@ -47,7 +52,10 @@ class RecordFile:
 
     def fraction(self) -> float:
         """How much of the file has been read, in [0, 1]."""
-        return 1.0 if self._raw.closed else self._raw.tell() / max(self.size, 1)
+        try:
+            return self._raw.tell() / max(self.size, 1)
+        except ValueError:  # closed, perhaps just now by the thread that reads
+            return 1.0
 
     def __iter__(self) -> Iterator[bytes]:
         with self._raw:
@@ -56,12 +64,36 @@ class RecordFile:
                 yield record
                 self._number += 1
 
-    def where(self) -> str:
-        """The file and the number of the record that is read."""
-        return f"{self.path}: record {self._number}"
+    def batches(self, size: int) -> Iterator[list[bytes]]:
+        """The records, `size` at once; the last are fewer, and so are those before damage.
+
+        If there is a second core a thread reads ahead, but only where a record is a batch: small
+        ones take less time than two threads lose to Python's lock.
+        """
+        batches = self._batches(size)
+        return _ahead(batches) if size == 1 and len(os.sched_getaffinity(0)) > 1 else batches
+
+    def _batches(self, size: int) -> Iterator[list[bytes]]:
+        batch: list[bytes] = []
+        try:
+            for record in self:
+                batch.append(record)
+                if len(batch) == size:
+                    yield batch
+                    batch = []
+        except DatasetError:
+            if batch:
+                yield batch
+            raise
+        if batch:
+            yield batch
+
+    def where(self, number: int) -> str:
+        """The file and a record's number, for errors."""
+        return f"{self.path}: record {number}"
 
     def _damaged(self, what: str) -> DamagedFileError:
-        return DamagedFileError(f"{self.where()}: {what}")
+        return DamagedFileError(f"{self.where(self._number)}: {what}")
 
     def _open(self) -> BinaryIO:
         head = self._raw.read(512)
@@ -87,7 +119,7 @@ class RecordFile:
         except (gzip.BadGzipFile, zlib.error, isal_zlib.error) as error:
             raise self._damaged(f"the gzip stream is damaged ({error})") from error
         except OSError as error:
-            raise DatasetError(f"{self.where()}: cannot be read ({error})") from error
+            raise DatasetError(f"{self.where(self._number)}: cannot be read ({error})") from error
 
     def _next(self, stream: BinaryIO) -> bytes | None:
         header = self._read(stream, 12)
@@ -112,6 +144,16 @@ class RecordFile:
         if masked_crc(data) != struct.unpack("<I", trailer)[0]:
             raise self._damaged("the data's checksum is wrong: the file is damaged")
         return data
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yields `items`, which a thread takes a few ahead; their error comes after those before it."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        taken = collections.deque(pool.submit(next, items, end) for _ in range(_AHEAD))
+        while (item := taken.popleft().result()) is not end:
+            taken.append(pool.submit(next, items, end))
+            yield item
 
 
 def write_records(

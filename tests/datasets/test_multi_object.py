@@ -1,14 +1,16 @@
 """The reader against an independent tf.train.Example writer, and against every kind of damage."""
 
 import gzip
+import os
 import struct
+import threading
 
 import google_crc32c
 import numpy as np
 import pytest
 from tensorflow_datasets.proto import tf_example_pb2
 
-from datasets import multi_object, schemas
+from datasets import multi_object, schemas, tfrecord, wire
 from datasets.errors import DatasetError
 
 NAMES = sorted(schemas.SCHEMAS)
@@ -256,3 +258,47 @@ def test_write_refuses_what_read_would(tmp_path, records):
     labels = np.full((35, 35), 4, np.uint8)
     with pytest.raises(DatasetError, match="the largest label 4"):
         multi_object.write(path, "tetrominoes", [{**records[0], "segmentation": labels}])
+
+
+@pytest.mark.parametrize("dataset", ["tetrominoes", "multi_dsprites/binarized", "clevr_with_masks"])
+def test_the_bad_record_of_many(tmp_path, random_record, dataset):
+    """Small records are decoded together, large ones read ahead: those before it come out."""
+    schema = schemas.find(dataset)
+    rng = np.random.default_rng(4)
+    records = [random_record(schema, rng) for _ in range(7)]
+    bad = {**records[5], "visibility": np.full(schema.num_entities, 0.5, np.float32)}
+    path = tmp_path / "file"
+    multi_object.write(path, dataset, [*records[:5], bad, records[6]])
+    reader = multi_object.read(path, dataset)
+    for expected in records[:5]:
+        assert_same(next(reader), expected)
+    with pytest.raises(DatasetError, match="record 5: visibility"):
+        next(reader)
+
+
+def test_fields_in_another_order(tmp_path, records):
+    """Protobuf's maps have no order, so records that are decoded together may differ in it."""
+    schema = schemas.find("tetrominoes")
+    whole = [multi_object.encode(record, schema) for record in records]
+    features = wire.find_features(whole[1])
+    turned = {name: (kind, whole[1][slice(*span)]) for name, kind, span in reversed(features)}
+    whole[1] = wire.make_example(turned)
+    path = tmp_path / "file"
+    path.write_bytes(b"".join(map(reference_frame, whole)))
+    for got, expected in zip(multi_object.read(path, "tetrominoes"), records, strict=True):
+        assert_same(got, expected)
+
+
+def test_reads_a_few_records_ahead(tmp_path, monkeypatch):
+    """The memory of large records is bounded, and a reader that is dropped leaves no thread."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    path = tmp_path / "file"
+    tfrecord.write_records(path, [b"data"] * 12)
+    file = tfrecord.RecordFile(path)
+    before = threading.active_count()
+    batches = file.batches(1)
+    assert next(batches) == [b"data"]
+    assert threading.active_count() == before + 1
+    batches.close()
+    assert file._number < 6
+    assert threading.active_count() == before
