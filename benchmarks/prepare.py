@@ -1,11 +1,11 @@
-"""How fast published files become prepared data, on one core.
+"""How fast published files become prepared data.
 
-    python -m benchmarks.prepare [--raw_dir=DIR] [--tetrominoes=20000] [--clevr=300]
+    python -m benchmarks.prepare [--raw_dir=DIR] [--tetrominoes=20000] [--clevr=300] [--cores=1]
         [--output=prepare.json] [--baseline=CLONE --baseline_python=/path/to/python/with/tensorflow]
 
 Without `--raw_dir` the files are made here in the published format: drawn Tetrominoes, and CLEVR
 records of a noisy shaded ground with discs (0.1 MB each when compressed, as published). With it
-the first records of the published files are used. Everything is pinned to one core. The rounds
+the first records of the published files are used. Everything is pinned to so many cores. The rounds
 take turns and the fastest of each counts: other load on the machine only makes them slower.
 
   gunzip      the program `gunzip -c`, decompressing alone
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Measures both sets, prints the rates and writes the seconds."""
     options = parse(arguments)
     cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cores)})
+    os.sched_setaffinity(0, sorted(cores)[: options.cores])
     try:
         results = [
             measure("tetrominoes", made_tetrominoes, options.tetrominoes, options),
@@ -110,6 +110,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--raw_dir", type=Path, help="directory of the published files")
     parser.add_argument("--tetrominoes", type=int, default=20_000, help="records")
     parser.add_argument("--clevr", type=int, default=300, help="records")
+    parser.add_argument("--cores", type=int, default=1, help="that everything is pinned to")
     parser.add_argument("--output", help="a JSON file")
     parser.add_argument("--rounds", type=int, default=3, help="the fastest counts")
     parser.add_argument("--baseline", type=Path, help="a clone of the official repository")
