@@ -1,6 +1,7 @@
 """A convolution over a grid of tokens, computed in the way that the device is fast at."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -53,44 +54,52 @@ class GridConv(nnx.Conv):
 def fourier_conv(x: Array, kernel: Array) -> Array:
     """The convolution of x `[B, h, w, C]`, padded by zeros, with a kernel `[k, k, C, C']`, k odd.
 
-    Transforms along the grid turn it into one complex product a frequency. With so few tokens the
-    transforms are products with small matrices too, of real and imaginary parts (r, s below).
+    Transforms along the grid turn it into a product of two matrices a real number of the spectrum
+    (see `_transforms`). With so few tokens the transforms are products with small matrices too.
     """
     batch, height, width, channels = x.shape
     k, outputs = kernel.shape[0], kernel.shape[-1]
     to_x, to_kernel, back = _transforms(height, width, k)
-    frequencies = len(to_x) // 2
     tokens = x.reshape(batch, -1, channels).swapaxes(0, 1).reshape(-1, batch * channels)
-    x_ = (to_x @ tokens).reshape(frequencies, 2 * batch, channels)  # [f, (r b), C]
-    kernel_ = (to_kernel @ kernel.reshape(k * k, -1)).reshape(frequencies, 2, channels, outputs)
-    kernel_ = kernel_.swapaxes(1, 2).reshape(frequencies, channels, 2 * outputs)  # [f, C, (s C')]
-    y = (x_ @ kernel_).reshape(frequencies, 2, batch, 2, outputs)  # [f, r, b, s, C']
-    real, imaginary = y[:, 0, :, 0] - y[:, 1, :, 1], y[:, 0, :, 1] + y[:, 1, :, 0]
-    y = jnp.stack([real, imaginary], axis=1).reshape(2 * frequencies, batch * outputs)
-    return (back @ y).reshape(-1, batch, outputs).swapaxes(0, 1).reshape(*x.shape[:-1], outputs)
+    x_ = (to_x @ tokens).reshape(-1, batch, channels)
+    kernel_ = (to_kernel @ kernel.reshape(k * k, -1)).reshape(-1, channels, outputs)
+    y = back @ (x_ @ kernel_).reshape(-1, batch * outputs)
+    return y.reshape(-1, batch, outputs).swapaxes(0, 1).reshape(batch, height, width, outputs)
 
 
 @functools.cache
 def _transforms(height: int, width: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Matrices from tokens and from kernels to frequencies `[(f r), .]`, and back to tokens.
+    """Real matrices A, B `[m, .]` from tokens and from taps, and D `[., m]` back to tokens, such
+    that the convolution of x by w is D (A x * B w).
 
-    The period is the grid plus half a kernel: what wraps around ends outside the grid.
+    They are discrete Fourier transforms whose period is the grid plus half a kernel: what wraps
+    around ends outside the grid. Of two conjugate frequencies one is kept, with Gauss's three real
+    products for a complex one: of (a + i b)(c + i d) the real part is a c - b d and the imaginary
+    part (a + b)(c + d) - a c - b d.
     """
     reach = k // 2
-    size = (height + reach, width + reach)
+    period = (height + reach, width + reach)
 
-    def to_frequencies(pictures: np.ndarray) -> np.ndarray:
-        spectrum = np.fft.rfft2(pictures, size).reshape(len(pictures), -1).T
-        return np.stack([spectrum.real, spectrum.imag], 1).reshape(-1, len(pictures))
+    def spectrum(pictures: np.ndarray) -> np.ndarray:
+        return np.fft.fft2(pictures, period).reshape(len(pictures), -1).T
 
     tokens, taps = height * width, k * k
-    to_x = to_frequencies(np.eye(tokens).reshape(-1, height, width))
+    of_tokens = spectrum(np.eye(tokens).reshape(-1, height, width))
     # PyTorch's convolutions do not turn the kernel, so its taps are turned here.
-    turned = np.zeros((taps, *size))
+    turned = np.zeros((taps, *period))
     rows, columns = np.divmod(np.arange(taps), k)
-    turned[np.arange(taps), (reach - rows) % size[0], (reach - columns) % size[1]] = 1
-    to_kernel = to_frequencies(turned)
-    half = np.eye(size[0] * (size[1] // 2 + 1)).reshape(-1, size[0], size[1] // 2 + 1)
-    back = [np.fft.irfft2(unit * half, size)[:, :height, :width] for unit in (1, 1j)]
-    back = np.stack([b.reshape(len(half), -1) for b in back], 1).reshape(-1, tokens).T
-    return tuple(matrix.astype(np.float32) for matrix in (to_x, to_kernel, back))
+    turned[np.arange(taps), (reach - rows) % period[0], (reach - columns) % period[1]] = 1
+    of_taps = spectrum(turned)
+    to_tokens = of_tokens.conj().T / math.prod(period)
+
+    frequencies = np.arange(math.prod(period)).reshape(period)
+    conjugates = np.roll(frequencies[::-1, ::-1], (1, 1), axis=(0, 1))
+    real, half = frequencies[frequencies == conjugates], frequencies[frequencies < conjugates]
+
+    def three(z: np.ndarray) -> np.ndarray:
+        return np.concatenate([z[real].real, z[half].real, z[half].imag, (z.real + z.imag)[half]])
+
+    c, d = 2 * to_tokens[:, half].real, 2 * to_tokens[:, half].imag
+    back = np.concatenate([to_tokens[:, real].real, c + d, d - c, -d], axis=1)
+    matrices = three(of_tokens), three(of_taps), back
+    return tuple(matrix.astype(np.float32) for matrix in matrices)
