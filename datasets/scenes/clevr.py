@@ -21,6 +21,7 @@ import numpy as np
 from datasets.errors import DatasetError
 from datasets.scenes import clevr_materials, film, layout, studio
 from datasets.scenes.film import Window
+from datasets.scenes.ray_casting import Vec
 
 SHAPES = ("cube", "sphere", "cylinder")
 COLORS = {
@@ -137,35 +138,46 @@ def _value(vocabulary: Mapping[str, Any], field: str, value: str) -> Any:
 
 @functools.partial(jax.jit, static_argnames=("height", "width", "window"))
 def _draw_scenes(
-    count: Any, scenes: studio.Scene, starts: Any, height: int, width: int, window: Window
+    scenes: studio.Scene, starts: Any, height: int, width: int, window: Window
 ) -> film.Drawn:
     draw_one = functools.partial(_draw_scene, height=height, width=width, window=window)
-    return film.draw_group(draw_one, count, (scenes, starts), height, width)
+    return film.draw_group(draw_one, (scenes, starts))
 
 
 def _draw_scene(
     scene: studio.Scene, start: Any, height: int, width: int, window: Window
 ) -> film.Drawn:
-    samples = film.sample_positions(height, width, window)
-    column, row = samples.grid_column + start[0], samples.grid_row + start[1]
-    origin, direction = studio.camera_rays(scene, samples.column, samples.row)
-    distance, index = clevr_materials.trace(scene, origin, direction)
+    columns, rows = film.sample_positions(height, width, window)
+    column, row = film.everywhere(
+        start[0] + jnp.arange(len(columns)), start[1] + jnp.arange(len(rows))
+    )
+    origin, direction = studio.camera_rays(scene, *film.everywhere(columns, rows))
+    seen = studio.trace_view(scene, clevr_materials.SOLIDS, columns, rows)
+    distance, index = studio.before_sweep(origin, direction, *seen)
     point, view = origin + direction * distance, -direction
     glow = clevr_materials.glow_of(scene)
-    radiance = clevr_materials.floor_radiance(scene, glow, point, view, column, row)
+    materials = (
+        functools.partial(clevr_materials.floor_radiance, glow),
+        clevr_materials.rubber_radiance,
+        clevr_materials.metal_radiance,
+    )
+    material = jnp.where(index < 0, 0, 1 + scene.metal[index].astype(jnp.int32))
+    groups = film.grouped(material, len(materials), height, width)
+    radiance = Vec.full(column.shape)
+    for group, radiance_of in enumerate(materials):
 
-    def shade(ids: Any) -> Any:
-        picked = jax.tree.map(lambda a: a[ids], (point, index, view, column, row))
-        return clevr_materials.object_radiance(scene, *picked)
+        def shade(ids: Any, radiance_of: Any = radiance_of) -> Vec:
+            picked = jax.tree.map(lambda a: a[ids], (point, index, view, column, row))
+            return radiance_of(scene, *picked)
 
-    radiance = film.shade_where(index >= 0, radiance, shade)
+        radiance = film.shade_group(groups, group, radiance, shade)
     return film.develop(radiance, height, width), _labels(scene, height, width, window)
 
 
 def _labels(scene: studio.Scene, height: int, width: int, window: Window) -> jax.Array:
     """The object at each pixel's centre, plus 1: uint8 [height, width]."""
-    rays = studio.camera_rays(scene, *film.pixel_centres(height, width, window))
-    _, index = studio.trace_objects(scene, clevr_materials.SOLIDS, *rays)
+    places = film.pixel_centres(height, width, window)
+    _, index = studio.trace_view(scene, clevr_materials.SOLIDS, *places)
     return (index + 1).astype(jnp.uint8).reshape(height, width)
 
 
@@ -266,7 +278,7 @@ def draw(
       k + 1), `num_objects` int32 [N], and `attributes` of the scenes.
     """
     indices = [int(i) for i in indices]
-    scenes = [sample_scene(seed, index) for index in indices]
+    scenes = film.on_all_cores(functools.partial(sample_scene, seed), indices)
     images, labels = render_batch(scenes, height, width, window=window, seeds=indices)
     counts = np.array([len(scene["objects"]) for scene in scenes], np.int32)
     return {"image": images, "segmentation": labels, "num_objects": counts} | attributes(scenes)

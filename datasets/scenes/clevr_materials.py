@@ -9,6 +9,7 @@ lit directly and by an estimate of the light that has bounced more often.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -133,8 +134,10 @@ def _bounced_by_objects(scene: Scene, glow: Glow, point: Vec, normal: Vec) -> tu
     return jax.lax.fori_loop(0, scene.count, add, (Vec.full(shape), jnp.zeros(shape)))
 
 
-def floor_radiance(scene: Scene, glow: Glow, point: Vec, view: Vec, column: Any, row: Any) -> Vec:
-    """Radiance of points on the sweep towards `view`."""
+def floor_radiance(
+    glow: Glow, scene: Scene, point: Vec, index: Any, view: Vec, column: Any, row: Any
+) -> Vec:
+    """Radiance of points on the sweep towards `view`; `index` is -1, that of no object."""
     normal = studio.sweep_normal(point)
     slant = 1 - jnp.clip(normal.dot(view), 0.0, 1.0)
     a, b, c, d = FLOOR_GLOSS
@@ -142,7 +145,7 @@ def floor_radiance(scene: Scene, glow: Glow, point: Vec, view: Vec, column: Any,
 
     def add(light: Any, total: tuple[Vec, Vec]) -> tuple[Vec, Vec]:
         spot = _strata(column, row, light)
-        sample = studio.sample_light(scene, SOLIDS, light, point, normal, -1, spot)
+        sample = studio.sample_light(scene, SOLIDS, light, point, normal, index, spot)
         lobe, cos = reflectance.ggx_round(normal, view, sample.direction, FLOOR_ALPHA)
         shine = lobe * reflectance.schlick(cos, FLOOR_F0)
         return total[0] + sample.irradiance, total[1] + sample.irradiance * shine
@@ -185,18 +188,30 @@ def _skin(scene: Scene, index: Any, point: Vec, view: Vec) -> Skin:
     return Skin(normal, tangent, color, scene.metal[k] > 0.5)
 
 
-def trace(scene: Scene, origin: Vec, direction: Vec, skip: Any = -1) -> tuple[Any, Any]:
-    """Distance to whatever a ray meets first and its object, -1 for the sweep or nothing."""
-    t, index = studio.trace_objects(scene, SOLIDS, origin, direction, skip)
-    floor = studio.trace_sweep(origin, direction)
-    return jnp.minimum(t, floor), jnp.where(floor < t, -1, index)
+def _lights_for(bounce: Any) -> tuple[Any, Any]:
+    """Which lights light what a bounced ray meets: a range that stands for all of them.
+
+    The first ray is alone in its lobe. The others share one, so each takes a half in turn.
+    """
+    half = NUM_LIGHTS // 2
+    first = bounce % 2 * half
+    return first, jnp.where(bounce == 0, NUM_LIGHTS, first + half)
 
 
 def _arriving(
-    scene: Scene, origin: Vec, direction: Vec, skip: Any, spots: tuple[Any, Any, Any]
+    scene: Scene,
+    origin: Vec,
+    direction: Vec,
+    skip: Any,
+    spots: tuple[Any, Any, Any],
+    lights: tuple[Any, Any],
 ) -> tuple[Vec, Any]:
-    """Radiance along bounced rays and how far they went; `spots` is (column, row, dimension)."""
-    t, index = trace(scene, origin, direction, skip)
+    """Radiance along bounced rays and how far they went.
+
+    `spots` is (column, row, dimension); `lights` is a range of them that stands for all.
+    """
+    seen = studio.glimpse_objects(scene, SOLIDS, origin, direction, skip)
+    t, index = studio.before_sweep(origin, direction, *seen)
     missed = t >= FAR
     point = origin + direction * jnp.where(missed, 50.0, t)
     view, floor = -direction, index < 0
@@ -211,7 +226,8 @@ def _arriving(
         return total[0] + sample.irradiance, total[1] + sample.irradiance * lobe
 
     dark = Vec.full(point.x.shape)
-    diffuse, glossy = jax.lax.fori_loop(0, NUM_LIGHTS, add, (dark, dark))
+    lit = jax.lax.fori_loop(*lights, add, (dark, dark))
+    diffuse, glossy = (v * (NUM_LIGHTS / (lights[1] - lights[0])) for v in lit)
     around = ambient(point, jnp.where(floor, 0.0, 0.5 - 0.5 * normal.z))
     albedo = where(floor, Vec.full(t.shape, FLOOR_ALBEDO), skin.color)
     matt = (diffuse * (1 / math.pi) + _grey(around)) * albedo
@@ -220,86 +236,101 @@ def _arriving(
     return where(missed, dark, seen), t
 
 
-class _Weights(NamedTuple):
-    """Shares of rubber's three lobes at a viewing angle."""
-
-    diffuse: Any
-    velvet: Any
-    gloss: Any
-
-
-def _rubber(facing: Any) -> _Weights:
-    velvet = reflectance.fresnel(facing, VELVET_IOR)
-    gloss = reflectance.fresnel(facing, GLOSS_IOR)
-    return _Weights((1 - velvet) * (1 - gloss), velvet * (1 - gloss), GLOSS_WHITE * gloss)
-
-
-def _object_direct(
-    scene: Scene, skin: Skin, point: Vec, index: Any, view: Vec, column: Any, row: Any
+def _direct(
+    scene: Scene,
+    skin: Skin,
+    point: Vec,
+    index: Any,
+    place: tuple[Any, Any],
+    reflected: Callable[[studio.Sample], Vec],
 ) -> Vec:
-    rubber = _rubber(skin.normal.dot(view))
+    """Radiance of the lights by a surface that sends back `reflected` (1/sr) of a sample."""
 
     def add(light: Any, total: Vec) -> Vec:
-        spot = _strata(column, row, light)
+        spot = _strata(*place, light)
         sample = studio.sample_light(scene, SOLIDS, light, point, skin.normal, index, spot)
-        frame = (skin.normal, skin.tangent, view, sample.direction)
-        broad, _ = reflectance.ggx(*frame, *BROAD_ALPHA)
-        sharp, mirrored = reflectance.ggx(*frame, *SHARP_ALPHA)
-        # Mirror rays find this light as well: the balance heuristic shares it out.
-        sharp = sharp * sample.density / (sample.density + mirrored)
-        metal = (1 - SHARP_SHARE) * broad + SHARP_SHARE * sharp
-        velvet = reflectance.velvet(skin.normal, view, sample.direction, VELVET_SIGMA)
-        gloss = reflectance.beckmann(skin.normal, view, sample.direction, GLOSS_ALPHA)
-        tinted = jnp.where(
-            skin.metal, metal, rubber.diffuse * (1 / math.pi) + rubber.velvet * velvet
-        )
-        white = jnp.where(skin.metal, 0.0, rubber.gloss * gloss)
-        return total + sample.irradiance * (skin.color * tinted + _grey(white))
+        return total + sample.irradiance * reflected(sample)
 
     return jax.lax.fori_loop(0, NUM_LIGHTS, add, Vec.full(point.x.shape))
 
 
-def _object_bounced(
-    scene: Scene, skin: Skin, point: Vec, index: Any, view: Vec, column: Any, row: Any
-) -> Vec:
-    normal, tangent, metal = skin.normal, skin.tangent, skin.metal
+def metal_radiance(scene: Scene, point: Vec, index: Any, view: Vec, column: Any, row: Any) -> Vec:
+    """Radiance of points on metal objects `index` towards `view`."""
+    skin = _skin(scene, index, point, view)
+    normal, tangent = skin.normal, skin.tangent
+    across = normal.cross(tangent)
+    local_view = Vec(tangent.dot(view), across.dot(view), jnp.maximum(normal.dot(view), 1e-3))
+
+    def reflected(sample: studio.Sample) -> Vec:
+        frame = (normal, tangent, view, sample.direction)
+        broad, _ = reflectance.ggx(*frame, *BROAD_ALPHA)
+        sharp, mirrored = reflectance.ggx(*frame, *SHARP_ALPHA)
+        # Mirror rays find this light as well: the balance heuristic shares it out.
+        sharp = sharp * sample.density / (sample.density + mirrored)
+        return skin.color * ((1 - SHARP_SHARE) * broad + SHARP_SHARE * sharp)
+
+    def add(bounce: Any, total: Vec) -> Vec:
+        is_sharp = bounce == 0
+        alpha = [jnp.where(is_sharp, s, b) for s, b in zip(SHARP_ALPHA, BROAD_ALPHA, strict=True)]
+        h = ggx_half_vector(local_view, *alpha, *_strata(column, row, 31.0 + bounce))
+        half = tangent * h.x + across * h.y + normal * h.z
+        direction = half * (2 * half.dot(view)) - view
+        spots = (column, row, 61.0 + NUM_LIGHTS * bounce)
+        seen, limit = _arriving(scene, point, direction, index, spots, _lights_for(bounce))
+
+        def with_lights() -> Vec:
+            _, density = reflectance.ggx(normal, tangent, view, direction, *alpha)
+            return seen + studio.emitted(scene, point, direction, limit, density)
+
+        seen = jax.lax.cond(is_sharp, with_lights, lambda: seen)
+        lobe = jnp.where(is_sharp, SHARP_SHARE, (1 - SHARP_SHARE) / (BOUNCES - 1))
+        leaving = direction.dot(normal)
+        masking = reflectance.masking(jnp.maximum(leaving, 1e-3), alpha[0] * alpha[1])
+        return total + seen * jnp.where(leaving > 0, lobe * masking, 0.0)
+
+    direct = _direct(scene, skin, point, index, (column, row), reflected)
+    bounced = jax.lax.fori_loop(0, BOUNCES, add, Vec.full(point.x.shape))
+    return direct + skin.color * bounced
+
+
+def rubber_radiance(scene: Scene, point: Vec, index: Any, view: Vec, column: Any, row: Any) -> Vec:
+    """Radiance of points on rubber objects `index` towards `view`."""
+    skin = _skin(scene, index, point, view)
+    normal, tangent = skin.normal, skin.tangent
     across = normal.cross(tangent)
     facing = jnp.maximum(normal.dot(view), 1e-3)
-    local_view = Vec(tangent.dot(view), across.dot(view), facing)
-    rubber = _rubber(facing)
+    by_velvet = reflectance.fresnel(facing, VELVET_IOR)
+    by_gloss = reflectance.fresnel(facing, GLOSS_IOR)
+    diffuse, velvet = (1 - by_velvet) * (1 - by_gloss), by_velvet * (1 - by_gloss)
+    gloss = GLOSS_WHITE * by_gloss
     # The velvet's share that comes back, integrated over the hemisphere: (1 - cos)^1.4.
-    matt = rubber.diffuse + rubber.velvet * (1 - facing) ** 1.4
+    scattering = skin.color * ((diffuse + velvet * (1 - facing) ** 1.4) / (BOUNCES - 1))
+
+    def reflected(sample: studio.Sample) -> Vec:
+        frame = (normal, view, sample.direction)
+        matt = diffuse * (1 / math.pi) + velvet * reflectance.velvet(*frame, VELVET_SIGMA)
+        return skin.color * matt + _grey(gloss * reflectance.beckmann(*frame, GLOSS_ALPHA))
 
     def add(bounce: Any, total: Vec) -> Vec:
         u, v = _strata(column, row, 31.0 + bounce)
-        sharp, diffuse = metal & (bounce == 0), ~metal & (bounce > 0)
-        alpha = [
-            jnp.where(sharp, s, jnp.where(metal, b, GLOSS_ALPHA))
-            for s, b in zip(SHARP_ALPHA, BROAD_ALPHA, strict=True)
-        ]
-        h = ggx_half_vector(local_view, *alpha, u, v)
-        half = tangent * h.x + across * h.y + normal * h.z
-        mirrored = half * (2 * half.dot(view)) - view
-        direction = where(diffuse, cosine_direction(normal, u, v), mirrored)
-        leaving = direction.dot(normal)
+
+        def mirrored() -> tuple[Vec, Vec]:
+            local_view = Vec(tangent.dot(view), across.dot(view), facing)
+            h = ggx_half_vector(local_view, GLOSS_ALPHA, GLOSS_ALPHA, u, v)
+            half = tangent * h.x + across * h.y + normal * h.z
+            direction = half * (2 * half.dot(view)) - view
+            leaving = direction.dot(normal)
+            outward = jnp.maximum(leaving, 1e-3)
+            masking = reflectance.beckmann_masking(facing, outward, GLOSS_ALPHA)
+            return direction, _grey(jnp.where(leaving > 0, gloss * masking, 0.0))
+
+        def scattered() -> tuple[Vec, Vec]:
+            return cosine_direction(normal, u, v), scattering
+
+        direction, weight = jax.lax.cond(bounce == 0, mirrored, scattered)
         spots = (column, row, 61.0 + NUM_LIGHTS * bounce)
-        seen, limit = _arriving(scene, point, direction, index, spots)
-        squared = alpha[0] * alpha[1]
-        _, density = reflectance.ggx(normal, tangent, view, mirrored, *alpha)
-        lights = studio.emitted(scene, point, direction, limit, density)
-        seen = seen + where(sharp, lights, Vec.full(facing.shape))
-        lobe = jnp.where(sharp, SHARP_SHARE, (1 - SHARP_SHARE) / (BOUNCES - 1))
-        outward = jnp.maximum(leaving, 1e-3)
-        shine = rubber.gloss * reflectance.beckmann_masking(facing, outward, GLOSS_ALPHA)
-        tint = skin.color * (lobe * reflectance.masking(outward, squared))
-        mirror = where(metal, tint, _grey(shine)) * jnp.where(leaving > 0, 1.0, 0.0)
-        return total + seen * where(diffuse, skin.color * (matt / (BOUNCES - 1)), mirror)
+        seen, _ = _arriving(scene, point, direction, index, spots, _lights_for(bounce))
+        return total + seen * weight
 
-    return jax.lax.fori_loop(0, BOUNCES, add, Vec.full(point.x.shape))
-
-
-def object_radiance(scene: Scene, point: Vec, index: Any, view: Vec, column: Any, row: Any) -> Vec:
-    """Radiance of points on objects `index` towards `view`."""
-    skin = _skin(scene, index, point, view)
-    arguments = (scene, skin, point, index, view, column, row)
-    return _object_direct(*arguments) + _object_bounced(*arguments)
+    direct = _direct(scene, skin, point, index, (column, row), reflected)
+    return jax.lax.fori_loop(0, BOUNCES, add, direct)

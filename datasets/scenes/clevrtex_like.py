@@ -206,7 +206,6 @@ def render_batch(
 
 @functools.partial(jax.jit, static_argnames=("height", "width", "window"))
 def _draw_scenes(
-    count: Any,
     scenes: studio.Scene,
     materials: textures.Material,
     starts: Any,
@@ -215,7 +214,7 @@ def _draw_scenes(
     window: Window,
 ) -> film.Drawn:
     draw_one = functools.partial(textured_solids.picture, height=height, width=width, window=window)
-    return film.draw_group(draw_one, count, (scenes, materials, starts), height, width)
+    return film.draw_group(draw_one, (scenes, materials, starts))
 
 
 def render(
@@ -266,7 +265,7 @@ def draw(
       `image`, `segmentation`, `num_objects` as `clevr.draw`, and `attributes` of the scenes.
     """
     indices = [int(i) for i in indices]
-    scenes = [sample_scene(seed, index, variant) for index in indices]
+    scenes = film.on_all_cores(lambda index: sample_scene(seed, index, variant), indices)
     images, labels = render_batch(scenes, height, width, window=window, seeds=indices)
     counts = np.array([len(scene["objects"]) for scene in scenes], np.int32)
     return {"image": images, "segmentation": labels, "num_objects": counts} | attributes(scenes)

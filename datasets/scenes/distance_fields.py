@@ -131,7 +131,7 @@ def _solid(field: Field) -> Solid:
         x, y, z = (Vec(*(small * (i == axis) for i in range(3))) for axis in range(3))
         return Vec(*(field(point + e) - field(point - e) for e in (x, y, z))).unit()
 
-    return Solid(enter, blocks, normal, convex=False)
+    return Solid(enter, enter, blocks, normal, convex=False)
 
 
 HEAD, CONE, ICOSAHEDRON = _solid(_head), _solid(_cone), _solid(_icosahedron)

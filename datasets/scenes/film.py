@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -21,8 +23,9 @@ from datasets.scenes.ray_casting import Vec
 SAMPLES = 2  # per pixel and axis
 MARGIN = 2  # samples drawn beyond each border for the filter
 FILTER_WIDTH = 3.0  # pixels
-CHUNK = 4096  # samples of objects shaded at a time
-SCENES_PER_CALL = 8  # one program for all batch sizes: a picture does not depend on its batch
+TILE = 32, 64  # samples whose places are close, shaded one after another
+CHUNK = TILE[0] * TILE[1]  # samples shaded at a time
+SIDE_BY_SIDE = 8  # scenes that an accelerator draws at a time
 
 
 class Window(NamedTuple):
@@ -34,38 +37,29 @@ class Window(NamedTuple):
     right: float = 320
 
 
-class Samples(NamedTuple):
-    """Flat arrays of the samples: position in 240x320 pixels, and in the sample grid."""
-
-    column: Any
-    row: Any
-    grid_column: Any
-    grid_row: Any
-
-
-def grid_shape(height: int, width: int) -> tuple[int, int]:
-    return SAMPLES * height + 2 * MARGIN, SAMPLES * width + 2 * MARGIN
-
-
-def sample_positions(height: int, width: int, window: Window) -> Samples:
-    """Where the samples of a height x width picture of `window` lie, margins included."""
-    rows, columns = grid_shape(height, width)
-    grid_row, grid_column = jnp.divmod(jnp.arange(rows * columns), columns)
-    y = (grid_row - MARGIN + 0.5) / (SAMPLES * height)
-    x = (grid_column - MARGIN + 0.5) / (SAMPLES * width)
-    row = window.top + y * (window.bottom - window.top)
-    column = window.left + x * (window.right - window.left)
-    return Samples(column, row, grid_column.astype(jnp.float32), grid_row.astype(jnp.float32))
-
-
-def pixel_centres(height: int, width: int, window: Window) -> tuple[Any, Any]:
-    """(column, row) of the pixels' centres, flat."""
-    row, column = jnp.divmod(jnp.arange(height * width), width)
-    y, x = (row + 0.5) / height, (column + 0.5) / width
+def _grid(height: int, width: int, window: Window, margin: int) -> tuple[Any, Any]:
+    y = (jnp.arange(-margin, height + margin) + 0.5) / height
+    x = (jnp.arange(-margin, width + margin) + 0.5) / width
     return (
         window.left + x * (window.right - window.left),
         window.top + y * (window.bottom - window.top),
     )
+
+
+def pixel_centres(height: int, width: int, window: Window) -> tuple[Any, Any]:
+    """Columns [width] and rows [height] of the pixels' centres, in 240x320 pixels."""
+    return _grid(height, width, window, 0)
+
+
+def sample_positions(height: int, width: int, window: Window) -> tuple[Any, Any]:
+    """Columns and rows of a height x width picture's samples, margins included."""
+    return _grid(SAMPLES * height, SAMPLES * width, window, MARGIN)
+
+
+def everywhere(columns: Any, rows: Any) -> tuple[Any, Any]:
+    """(column, row) of each place of a grid, flat [rows * columns]."""
+    column, row = jnp.meshgrid(columns, rows)
+    return column.ravel(), row.ravel()
 
 
 def _filter_taps() -> np.ndarray:
@@ -78,7 +72,7 @@ def _filter_taps() -> np.ndarray:
 
 def develop(radiance: Vec, height: int, width: int) -> jax.Array:
     """Linear samples -> sRGB picture, uint8 [height, width, 3]."""
-    rows, columns = grid_shape(height, width)
+    rows, columns = SAMPLES * height + 2 * MARGIN, SAMPLES * width + 2 * MARGIN
     taps = _filter_taps()
 
     def filtered(channel: Any) -> Any:
@@ -93,25 +87,43 @@ def develop(radiance: Vec, height: int, width: int) -> jax.Array:
     return jnp.round(encoded * 255).astype(jnp.uint8)
 
 
-def shade_where(mask: Any, canvas: Vec, shade: Callable[[Any], Vec]) -> Vec:
-    """Overwrites the samples under `mask` with shade(indices), a chunk of them at a time.
+class Groups(NamedTuple):
+    """Samples of a picture, group after group and tile by tile in each.
 
-    Objects cover a fifth of a picture, so this costs a fifth of shading every sample as an object.
+    `order` holds their indices, and a chunk more; group g is `order[first[g] : first[g + 1]]`.
     """
-    total = mask.shape[0]
-    chunk = min(CHUNK, total)
-    padded = -(-total // chunk) * chunk
-    (order,) = jnp.nonzero(mask, size=padded, fill_value=total)
-    count = mask.sum()
+
+    order: Any
+    first: Any
+
+
+def grouped(group: Any, num_groups: int, height: int, width: int) -> Groups:
+    """Sorts the samples by their group, int32 [S] in [0, num_groups)."""
+    rows, columns = SAMPLES * height + 2 * MARGIN, SAMPLES * width + 2 * MARGIN
+    row, column = np.divmod(np.arange(rows * columns), columns)
+    tiled = jnp.asarray(np.lexsort((column // TILE[1], row // TILE[0])), jnp.int32)
+    # Sorting numbers is several times faster than sorting pairs.
+    key = jnp.sort(group[tiled] * len(tiled) + jnp.arange(len(tiled)))
+    first = jnp.searchsorted(key, jnp.arange(num_groups + 1) * len(tiled))
+    return Groups(jnp.pad(tiled[key % len(tiled)], (0, CHUNK)), first)
+
+
+def shade_group(groups: Groups, group: Any, canvas: Vec, shade: Callable[[Any], Vec]) -> Vec:
+    """Overwrites a group's samples with shade(indices), a chunk of neighbours at a time.
+
+    So a sample costs what its own material does.
+    """
+    stop = groups.first[group + 1]
 
     def step(carry: tuple[Any, Vec]) -> tuple[Any, Vec]:
         start, colors = carry
-        ids = jax.lax.dynamic_slice(order, (start,), (chunk,))
-        new = shade(jnp.minimum(ids, total - 1))
-        put = functools.partial(_put, ids)
-        return start + chunk, jax.tree.map(put, colors, new)
+        ids = jax.lax.dynamic_slice(groups.order, (start,), (CHUNK,))
+        mine = start + jnp.arange(CHUNK) < stop
+        new = shade(jnp.where(mine, ids, ids[0]))
+        put = functools.partial(_put, jnp.where(mine, ids, len(groups.order)))
+        return start + CHUNK, jax.tree.map(put, colors, new)
 
-    return jax.lax.while_loop(lambda c: c[0] < count, step, (jnp.int32(0), canvas))[1]
+    return jax.lax.while_loop(lambda c: c[0] < stop, step, (groups.first[group], canvas))[1]
 
 
 def _put(ids: Any, old: Any, new: Any) -> Any:
@@ -121,55 +133,51 @@ def _put(ids: Any, old: Any, new: Any) -> Any:
 Drawn = tuple[jax.Array, jax.Array]  # image uint8 [H, W, 3], labels uint8 [H, W]
 
 
-def draw_group(
-    draw_one: Callable[..., Drawn], count: Any, arguments: Any, height: int, width: int
-) -> Drawn:
-    """Draws the first `count` of SCENES_PER_CALL scenes, inside a jitted function.
+def _group_size() -> int:
+    # Side by side, a scene pays for its neighbours' branches; a CPU gains nothing from that.
+    return 1 if jax.default_backend() == "cpu" else SIDE_BY_SIDE
+
+
+def draw_group(draw_one: Callable[..., Drawn], arguments: Any) -> Drawn:
+    """Draws the scenes of one call, side by side, inside a jitted function.
 
     Args:
       draw_one: from one scene's arguments to its picture and labels.
-      count: how many of the scenes are wanted.
-      arguments: a tuple of pytrees whose leaves have a leading axis of SCENES_PER_CALL.
-      height: of a picture.
-      width: of a picture.
+      arguments: a tuple of pytrees whose leaves have a leading axis, that of the scenes.
     """
-    # Side by side, a scene pays for its neighbours' branches; a CPU gains nothing from that.
-    together = 1 if jax.default_backend() == "cpu" else SCENES_PER_CALL
-
-    def several(part: Any) -> Drawn:
-        if together > 1:
-            return jax.vmap(draw_one)(*part)
-        return jax.tree.map(lambda a: a[None], draw_one(*jax.tree.map(lambda a: a[0], part)))
-
-    def step(group: Any, pictures: Drawn) -> Drawn:
-        start = group * together
-        take = functools.partial(
-            jax.lax.dynamic_slice_in_dim, start_index=start, slice_size=together
-        )
-        put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
-        return jax.tree.map(put, pictures, several(jax.tree.map(take, arguments)))
-
-    labels = jnp.zeros((SCENES_PER_CALL, height, width), jnp.uint8)
-    images = jnp.zeros((*labels.shape, 3), jnp.uint8)
-    return jax.lax.fori_loop(0, -(-count // together), step, (images, labels))
+    if _group_size() > 1:
+        return jax.vmap(draw_one)(*arguments)
+    # Not mapped over, branches stay branches.
+    return jax.tree.map(lambda a: a[None], draw_one(*jax.tree.map(lambda a: a[0], arguments)))
 
 
 def draw_all(draw: Callable[..., Drawn], scenes: list[Any], height: int, width: int) -> Any:
-    """Draws any number of packed scenes with `draw(count, *stacked arguments)`.
+    """Draws any number of packed scenes with `draw(*stacked arguments)`.
+
+    Every call draws equally many, so a picture does not depend on its batch.
 
     Returns:
       images uint8 [N, height, width, 3] and labels uint8 [N, height, width].
     """
     images = np.empty((len(scenes), height, width, 3), np.uint8)
     labels = np.empty((len(scenes), height, width), np.uint8)
-    for start in range(0, len(scenes), SCENES_PER_CALL):
-        part = scenes[start : start + SCENES_PER_CALL]
-        full = part + part[-1:] * (SCENES_PER_CALL - len(part))
-        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *full)
-        done = draw(np.int32(len(part)), *stacked)
+    size = _group_size()
+
+    def draw_part(start: int) -> None:
+        part = scenes[start : start + size]
+        full = part + part[-1:] * (size - len(part))
+        done = draw(*jax.tree.map(lambda *leaves: np.stack(leaves), *full))
         images[start : start + len(part)] = np.asarray(done[0])[: len(part)]
         labels[start : start + len(part)] = np.asarray(done[1])[: len(part)]
+
+    on_all_cores(draw_part, range(0, len(scenes), size))
     return images, labels
+
+
+def on_all_cores(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    """`function` of each item; one scene's arrays are too short to occupy several cores."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(function, items))
 
 
 def noise_start(seed: int) -> np.ndarray:

@@ -7,20 +7,22 @@ it. Lengths are scene units, colours and radiances are linear RGB.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from datasets.scenes.ray_casting import FAR, Solid, Vec
+from datasets.scenes.ray_casting import BALL, FAR, Solid, Vec
 
 HEIGHT, WIDTH = 240, 320  # the pixels that all window coordinates and visibility rules refer to
 MAX_OBJECTS = 10
 HALF_WIDTH = 16 / 35  # tangent of half the horizontal field of view: 35 mm lens, 32 mm sensor
 CAMERA = (7.4811, -6.5076, 5.3437)
+TILE = 32  # rays a side that are tested against an object at a time
 
 
 class Light(NamedTuple):
@@ -87,9 +89,10 @@ class Scene:
 def look_at_origin(position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Right, up and forward of something at `position` that tracks the origin, z up."""
     forward = -position / np.linalg.norm(position)
-    right = np.cross(forward, [0.0, 0.0, 1.0])
-    right /= np.linalg.norm(right)
-    return right, np.cross(right, forward), forward
+    # The cross products forward x z and right x forward; `np.cross` would take most of the time.
+    x, y, z = forward
+    a, b = y / math.hypot(x, y), -x / math.hypot(x, y)
+    return np.array([a, b, 0.0]), np.array([b * z, -a * z, a * y - b * x]), forward
 
 
 def _pack_lights(positions: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
@@ -166,37 +169,146 @@ def to_unit_frame(scene: Scene, index: Any, origin: Vec, direction: Vec) -> tupl
     )
 
 
-def trace_objects(
-    scene: Scene, solids: tuple[Solid, ...], origin: Vec, direction: Vec, skip: Any = -1
+def _for_kind(kind: Any, solids: tuple[Solid, ...], work: Callable[[Solid], Any]) -> Any:
+    """`work` for the solid of a kind; what is done in there needs no arrays in between."""
+    return jax.lax.switch(kind, [functools.partial(work, solid) for solid in solids])
+
+
+def _screen_box(scene: Scene, k: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    """First and last column, first and last row that object k's ball may touch, in pixels."""
+    centre, reach = Vec(scene.x[k], scene.y[k], scene.radius[k]), BALL * scene.radius[k]
+    offset = centre - Vec.of(scene.camera)
+    depth = offset.dot(Vec.of(scene.forward))
+    beyond = depth**2 - reach**2
+
+    def tangents(axis: Any) -> tuple[Any, Any]:
+        aside = offset.dot(Vec.of(axis))
+        spread = reach * jnp.sqrt(jnp.maximum(aside**2 + beyond, 0.0))
+        low, high = ((aside * depth + s * spread) / (beyond * HALF_WIDTH) for s in (-1, 1))
+        around = depth < reach * 1.01  # the camera is beside the ball, or in it
+        return jnp.where(around, -FAR, low), jnp.where(around, FAR, high)
+
+    (left, right), (bottom, top) = tangents(scene.right), tangents(scene.up)
+    centre_column, centre_row, scale = WIDTH / 2, HEIGHT / 2, WIDTH / 2
+    return (
+        (centre_column + scale * left, centre_column + scale * right),
+        (centre_row - scale * top, centre_row - scale * bottom),
+    )
+
+
+def trace_view(scene: Scene, solids: tuple[Solid, ...], columns: Any, rows: Any) -> tuple[Any, Any]:
+    """Distance and index of the object nearest to the camera (FAR and -1 where there is none).
+
+    Args:
+      scene: whose objects are looked for.
+      solids: its kinds.
+      columns: of a grid of rays, ascending, in 240x320 pixels, [C].
+      rows: likewise, [R].
+
+    Returns:
+      float32 and int32, flat [R * C].
+    """
+    shape = len(rows), len(columns)
+    tile = min(TILE, shape[0]), min(TILE, shape[1])
+
+    def add_object(k: Any, best: tuple[Any, Any]) -> tuple[Any, Any]:
+        # Only tiles that its ball may touch are looked at.
+        across, down = _screen_box(scene, k)
+        left, right = jnp.searchsorted(columns, jnp.stack(across))
+        top, bottom = jnp.searchsorted(rows, jnp.stack(down))
+        tiles_across = -(-(right - left) // tile[1])
+        tiles_down = -(-(bottom - top) // tile[0])
+
+        def add_tile(i: Any, best: tuple[Any, Any]) -> tuple[Any, Any]:
+            corner = top + i // tiles_across * tile[0], left + i % tiles_across * tile[1]
+            row = jax.lax.dynamic_slice(rows, corner[:1], tile[:1])
+            column = jax.lax.dynamic_slice(columns, corner[1:], tile[1:])
+            distance, index = (jax.lax.dynamic_slice(a, corner, tile) for a in best)
+
+            def nearer(solid: Solid) -> tuple[Any, Any]:
+                rays = camera_rays(scene, *jnp.meshgrid(column, row))
+                t = solid.enter(*to_unit_frame(scene, k, *rays))
+                return jnp.minimum(t, distance), jnp.where(t < distance, k, index)
+
+            new = _for_kind(scene.kind[k], solids, nearer)
+            return jax.tree.map(lambda a, b: jax.lax.dynamic_update_slice(a, b, corner), best, new)
+
+        return jax.lax.fori_loop(0, tiles_across * tiles_down, add_tile, best)
+
+    nothing = jnp.full(shape, FAR, jnp.float32), jnp.full(shape, -1, jnp.int32)
+    distance, index = jax.lax.fori_loop(0, scene.count, add_object, nothing)
+    return distance.ravel(), index.ravel()
+
+
+def glimpse_objects(
+    scene: Scene, solids: tuple[Solid, ...], origin: Vec, direction: Vec, skip: Any
 ) -> tuple[Any, Any]:
-    """Distance to the nearest object and its index (FAR and -1 where there is none).
+    """Distance to the nearest object's hull and its index (FAR and -1 where there is none).
 
     `skip` is an object that rays pass through: the convex one they start from.
     """
 
-    def nearer(k: Any, best: tuple[Any, Any]) -> tuple[Any, Any]:
-        ray = to_unit_frame(scene, k, origin, direction)
-        t = jax.lax.switch(scene.kind[k], [s.enter for s in solids], *ray)
-        closer = (t < best[0]) & (skip != k)
-        return jnp.where(closer, t, best[0]), jnp.where(closer, k, best[1])
+    def add_object(k: Any, best: tuple[Any, Any]) -> tuple[Any, Any]:
+        def nearer(solid: Solid) -> tuple[Any, Any]:
+            t = solid.glimpse(*to_unit_frame(scene, k, origin, direction))
+            closer = (t < best[0]) & (skip != k)
+            return jnp.where(closer, t, best[0]), jnp.where(closer, k, best[1])
+
+        return _for_kind(scene.kind[k], solids, nearer)
 
     shape = direction.x.shape
     nothing = jnp.full(shape, FAR, jnp.float32), jnp.full(shape, -1, jnp.int32)
-    return jax.lax.fori_loop(0, scene.count, nearer, nothing)
+    return jax.lax.fori_loop(0, scene.count, add_object, nothing)
+
+
+def _between(scene: Scene, point: Vec, light: Any) -> tuple[Any, Any]:
+    """Which objects may stand between some points and a light, int32 [MAX_OBJECTS]; how many.
+
+    The rays run in a cone about the line from the middle of a ball of the points to the light.
+    """
+    low, high = point.map(jnp.min), point.map(jnp.max)
+    middle, diagonal = (low + high) * 0.5, high - low
+    reach = 0.5 * jnp.sqrt(diagonal.dot(diagonal))
+    u, v = Vec.of(scene.light_u[light]), Vec.of(scene.light_v[light])
+    light_reach = 0.5 * jnp.sqrt(u.dot(u) + v.dot(v))
+    offset = Vec.of(scene.light_position[light]) - middle
+    axis = offset.unit()
+    sin = jnp.clip((light_reach - reach) / offset.dot(axis), -0.99, 0.99)
+    cos = jnp.sqrt(1 - sin**2)
+    centre = Vec(scene.x, scene.y, scene.radius) - middle
+    along, across = centre.dot(axis), centre.cross(axis)
+    room = reach + BALL * scene.radius
+    outside = jnp.sqrt(across.dot(across)) * cos - along * sin
+    near = (outside < room) & (along > -room) & (jnp.arange(MAX_OBJECTS) < scene.count)
+    (objects,) = jnp.nonzero(near, size=MAX_OBJECTS)
+    return objects, near.sum()
 
 
 def blocked(
-    scene: Scene, solids: tuple[Solid, ...], origin: Vec, direction: Vec, limit: Any, skip: Any
+    scene: Scene,
+    solids: tuple[Solid, ...],
+    origin: Vec,
+    direction: Vec,
+    limit: Any,
+    skip: Any,
+    among: tuple[Any, Any],
 ) -> Any:
-    """Whether an object stands between the origin and `limit`; `skip` is where rays start."""
-    convex = jnp.array([solid.convex for solid in solids])
+    """Whether an object stands between the origin and `limit`.
 
-    def either(k: Any, found: Any) -> Any:
-        ray = to_unit_frame(scene, k, origin, direction)
-        hit = jax.lax.switch(scene.kind[k], [s.blocks for s in solids], *ray, limit)
-        return found | (hit & ((skip != k) | ~convex[scene.kind[k]]))
+    `skip` is the object where rays start, `among` the objects to look at and how many they are.
+    """
+    objects, count = among
 
-    return jax.lax.fori_loop(0, scene.count, either, jnp.zeros(direction.x.shape, bool))
+    def add_object(i: Any, found: Any) -> Any:
+        k = objects[i]
+
+        def either(solid: Solid) -> Any:
+            hit = solid.blocks(*to_unit_frame(scene, k, origin, direction), limit)
+            return found | (hit & (skip != k) if solid.convex else hit)
+
+        return _for_kind(scene.kind[k], solids, either)
+
+    return jax.lax.fori_loop(0, count, add_object, jnp.zeros(direction.x.shape, bool))
 
 
 def _curve(s: Any) -> tuple[Any, Any]:
@@ -244,6 +356,12 @@ def trace_sweep(origin: Vec, direction: Vec) -> Any:
     return jnp.where(inside & (t > 0), t, FAR)
 
 
+def before_sweep(origin: Vec, direction: Vec, distance: Any, index: Any) -> tuple[Any, Any]:
+    """What rays meet first: distance and index of an object, or of the sweep or nothing (-1)."""
+    sweep = trace_sweep(origin, direction)
+    return jnp.minimum(distance, sweep), jnp.where(sweep < distance, -1, index)
+
+
 def sweep_normal(point: Vec) -> Vec:
     """Unit normal of the sweep at points on it."""
     _, slope = _curve(jnp.clip(RISE[0] * point.x + RISE[1] * point.y, 0.0, SWEEP_END))
@@ -285,7 +403,8 @@ def sample_light(
     direction = offset * (1.0 / distance)
     facing = jnp.maximum(normal.dot(direction), 0.0)
     leaving = jnp.maximum(-direction.dot(Vec.of(scene.light_normal[light])), 0.0)
-    shadow = blocked(scene, solids, point, direction, distance, skip)
+    among = _between(scene, point, light)
+    shadow = blocked(scene, solids, point, direction, distance, skip, among)
     strength = jnp.where(shadow, 0.0, facing * leaving / squared)
     u, v = Vec.of(scene.light_u[light]), Vec.of(scene.light_v[light])
     area = jnp.sqrt(u.dot(u) * v.dot(v))

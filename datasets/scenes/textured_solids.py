@@ -38,8 +38,8 @@ _DIELECTRIC = 0.04  # head-on reflectance
 
 def labels(scene: studio.Scene, height: int, width: int, window: Window) -> jax.Array:
     """The object at each pixel's centre, plus 1: uint8 [height, width]."""
-    rays = studio.camera_rays(scene, *film.pixel_centres(height, width, window))
-    _, index = studio.trace_objects(scene, tuple(SOLIDS.values()), *rays)
+    places = film.pixel_centres(height, width, window)
+    _, index = studio.trace_view(scene, tuple(SOLIDS.values()), *places)
     return (index + 1).astype(jnp.uint8).reshape(height, width)
 
 
@@ -52,13 +52,16 @@ def picture(
     window: Window,
 ) -> film.Drawn:
     """Draws one scene; `materials` has the ground's row first, then the objects'."""
-    samples = film.sample_positions(height, width, window)
-    column, row = samples.grid_column + start[0], samples.grid_row + start[1]
-    origin, direction = studio.camera_rays(scene, samples.column, samples.row)
-    distance, index = studio.trace_objects(scene, tuple(SOLIDS.values()), origin, direction)
-    floor = studio.trace_sweep(origin, direction)
-    index = jnp.where(floor < distance, -1, index)
-    point, view = origin + direction * jnp.minimum(distance, floor), -direction
+    columns, rows = film.sample_positions(height, width, window)
+    column, row = film.everywhere(
+        start[0] + jnp.arange(len(columns)), start[1] + jnp.arange(len(rows))
+    )
+    origin, direction = studio.camera_rays(scene, *film.everywhere(columns, rows))
+    seen = studio.trace_view(scene, tuple(SOLIDS.values()), columns, rows)
+    distance, index = studio.before_sweep(origin, direction, *seen)
+    point, view = origin + direction * distance, -direction
+
+    groups = film.grouped(index + 1, 1 + studio.MAX_OBJECTS, height, width)
 
     def draw_entity(entity: Any, canvas: Vec) -> Vec:
         material = jax.tree.map(lambda a: a[entity + 1], materials)
@@ -67,7 +70,7 @@ def picture(
             picked = jax.tree.map(lambda a: a[ids], (point, view, column, row))
             return _radiance(scene, material, entity, *picked)
 
-        return film.shade_where(index == entity, canvas, shade)
+        return film.shade_group(groups, entity + 1, canvas, shade)
 
     # One entity at a time, so that only its own pattern is computed.
     radiance = jax.lax.fori_loop(-1, scene.count, draw_entity, Vec.full(column.shape))

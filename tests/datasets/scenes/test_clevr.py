@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from datasets.errors import DatasetError
-from datasets.scenes import clevr, layout, studio
+from datasets.scenes import clevr, clevr_materials, film, layout, studio
 from datasets.scenes.film import Window
 from datasets.scenes.ray_casting import CUBE, CYLINDER, FAR, Vec
 
@@ -99,6 +99,43 @@ def test_nearer_object_hides_the_farther():
         labels = clevr.label_map({**RIG, "objects": objects}, 30, 40)
         alone = clevr.label_map({**RIG, "objects": [front]}, 30, 40)
         np.testing.assert_array_equal(labels == objects.index(front) + 1, alone == 1)
+
+
+def test_tiles_find_what_every_ray_meets():
+    scene = jax.tree.map(jnp.asarray, clevr.pack(SCENES[1]))
+    solids = clevr_materials.SOLIDS
+    columns, rows = jnp.arange(0.5, 320, 4), jnp.arange(0.5, 240, 4)
+    origin, direction = studio.camera_rays(scene, *film.everywhere(columns, rows))
+    nearest = np.stack(
+        [
+            solids[scene.kind[k]].enter(*studio.to_unit_frame(scene, k, origin, direction))
+            for k in range(scene.count)
+        ]
+    )
+    distance, index = jax.jit(studio.trace_view, static_argnums=1)(scene, solids, columns, rows)
+    expected = np.where(nearest.min(0) < FAR, nearest.argmin(0), -1)
+    assert (index != expected).mean() < 1e-3  # rounding at silhouettes
+    np.testing.assert_allclose(distance, nearest.min(0), rtol=1e-3)
+
+
+@pytest.mark.parametrize("light", range(studio.NUM_LIGHTS))
+def test_objects_left_out_cast_no_shadow(light):
+    scene = jax.tree.map(jnp.asarray, clevr.pack(SCENES[1]))
+    everything = jnp.arange(studio.MAX_OBJECTS), scene.count
+    rng = np.random.default_rng(light)
+    shadows, counts = [], []
+    for corner in rng.uniform(-4, 3, (20, 2)):
+        place = np.concatenate([corner + rng.uniform(0, 1, (500, 2)), np.zeros((500, 1))], axis=1)
+        point = Vec.of(jnp.asarray(place, jnp.float32))
+        offset = Vec.of(scene.light_position[light]) - point
+        limit = jnp.sqrt(offset.dot(offset))
+        rays = (scene, clevr_materials.SOLIDS, point, offset * (1 / limit), limit, -1)
+        few = studio._between(scene, point, light)
+        shadows.append(np.asarray(studio.blocked(*rays, everything)))
+        np.testing.assert_array_equal(studio.blocked(*rays, few), shadows[-1])
+        counts.append(int(few[1]))
+    assert 0.05 < np.mean(shadows) < 0.95
+    assert np.mean(counts) < 0.7 * scene.count
 
 
 @pytest.mark.parametrize("solid", [CUBE, CYLINDER], ids=["cube", "cylinder"])
