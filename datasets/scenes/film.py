@@ -102,7 +102,7 @@ def grouped(group: Any, num_groups: int, height: int, width: int) -> Groups:
     rows, columns = SAMPLES * height + 2 * MARGIN, SAMPLES * width + 2 * MARGIN
     row, column = np.divmod(np.arange(rows * columns), columns)
     tiled = jnp.asarray(np.lexsort((column // TILE[1], row // TILE[0])), jnp.int32)
-    # Sorting numbers is several times faster than sorting pairs.
+    # One number for both, so that nothing has to be carried along.
     key = jnp.sort(group[tiled] * len(tiled) + jnp.arange(len(tiled)))
     first = jnp.searchsorted(key, jnp.arange(num_groups + 1) * len(tiled))
     return Groups(jnp.pad(tiled[key % len(tiled)], (0, CHUNK)), first)

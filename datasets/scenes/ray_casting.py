@@ -131,24 +131,21 @@ def _rounded(enter: Callable[[Vec, Vec], Any], hull: Hull, normal: Callable[[Vec
     return Solid(enter, glimpse, blocks, normal)
 
 
-def _sphere_roots(origin: Vec, direction: Vec) -> tuple[Any, Any]:
-    """Entry distance and whether the line meets the unit sphere (directions of any length)."""
+def _sphere_enter(origin: Vec, direction: Vec) -> Any:
     a = direction.dot(direction)
     half_b = origin.dot(direction)
     # The vector to the closest approach, squared, loses fewer digits than b^2 - 4ac.
     closest = origin - direction * (half_b / a)
     room = 1.0 - closest.dot(closest)
-    return (-half_b - jnp.sqrt(jnp.maximum(room, 0.0) * a)) / a, room > 0
-
-
-def _sphere_enter(origin: Vec, direction: Vec) -> Any:
-    t, meets = _sphere_roots(origin, direction)
-    return jnp.where(meets & (t > 0), t, FAR)
+    t = (-half_b - jnp.sqrt(jnp.maximum(room, 0.0) * a)) / a
+    return jnp.where((room > 0) & (t > 0), t, FAR)
 
 
 def _sphere_blocks(origin: Vec, direction: Vec, limit: Any) -> Any:
-    t, meets = _sphere_roots(origin, direction)
-    return meets & (t > 0) & (t < limit)
+    """By where the ray is closest to the centre: no ray starts or ends in a ball."""
+    nearest = -origin.dot(direction) / direction.dot(direction)
+    closest = origin + direction * nearest
+    return (closest.dot(closest) < 1) & (nearest > 0) & (nearest < limit)
 
 
 def _box_slabs(origin: Vec, direction: Vec) -> tuple[Any, Any]:
