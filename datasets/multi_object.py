@@ -72,8 +72,9 @@ def decode(records: RecordFile, schema: Schema) -> Iterator[Record]:
     for batch in records.batches(decoder.batch):
         try:
             yield from decoder(batch)
-        except _BadRecord:
-            for data in batch:  # one by one: those before the bad one are good, its error counts
+            number += len(batch)
+        except _BadRecord:  # one by one: those before the bad one are good, its error counts
+            for data in batch:
                 try:
                     yield from decoder([data])
                 except _BadRecord as error:
@@ -81,8 +82,6 @@ def decode(records: RecordFile, schema: Schema) -> Iterator[Record]:
                         f"{records.where(number)}: {error} (reading it as {schema.name})"
                     ) from error
                 number += 1
-            continue
-        number += len(batch)
 
 
 class _BadRecord(Exception):

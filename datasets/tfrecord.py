@@ -17,6 +17,7 @@ from typing import BinaryIO, TypeVar
 import google_crc32c
 from isal import igzip, isal_zlib
 
+from datasets import cores
 from datasets.errors import DamagedFileError, DatasetError
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -71,7 +72,7 @@ class RecordFile:
         ones take less time than two threads lose to Python's lock.
         """
         batches = self._batches(size)
-        return _ahead(batches) if size == 1 and len(os.sched_getaffinity(0)) > 1 else batches
+        return _ahead(batches) if size == 1 and cores.available() > 1 else batches
 
     def _batches(self, size: int) -> Iterator[list[bytes]]:
         batch: list[bytes] = []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from datasets import cores
 from datasets.scenes import random
 from datasets.scenes.ray_casting import Vec
 
@@ -176,7 +176,7 @@ def draw_all(draw: Callable[..., Drawn], scenes: list[Any], height: int, width: 
 
 def on_all_cores(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
     """`function` of each item; one scene's arrays are too short to occupy several cores."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores.available()) as pool:
         return list(pool.map(function, items))
 
 

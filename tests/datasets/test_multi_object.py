@@ -1,7 +1,6 @@
 """The reader against an independent tf.train.Example writer, and against every kind of damage."""
 
 import gzip
-import os
 import struct
 import threading
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from tensorflow_datasets.proto import tf_example_pb2
 
-from datasets import multi_object, schemas, tfrecord, wire
+from datasets import cores, multi_object, schemas, tfrecord, wire
 from datasets.errors import DatasetError
 
 NAMES = sorted(schemas.SCHEMAS)
@@ -261,8 +260,10 @@ def test_write_refuses_what_read_would(tmp_path, records):
 
 
 @pytest.mark.parametrize("dataset", ["tetrominoes", "multi_dsprites/binarized", "clevr_with_masks"])
-def test_the_bad_record_of_many(tmp_path, random_record, dataset):
+def test_the_bad_record_of_many(tmp_path, random_record, monkeypatch, dataset):
     """Small records are decoded together, large ones read ahead: those before it come out."""
+    monkeypatch.setattr(cores, "available", lambda: 2)
+    threads = threading.active_count()
     schema = schemas.find(dataset)
     rng = np.random.default_rng(4)
     records = [random_record(schema, rng) for _ in range(7)]
@@ -274,6 +275,7 @@ def test_the_bad_record_of_many(tmp_path, random_record, dataset):
         assert_same(next(reader), expected)
     with pytest.raises(DatasetError, match="record 5: visibility"):
         next(reader)
+    assert threading.active_count() == threads, "the thread that read ahead has ended"
 
 
 def test_fields_in_another_order(tmp_path, records):
@@ -291,7 +293,7 @@ def test_fields_in_another_order(tmp_path, records):
 
 def test_reads_a_few_records_ahead(tmp_path, monkeypatch):
     """The memory of large records is bounded, and a reader that is dropped leaves no thread."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr(cores, "available", lambda: 2)
     path = tmp_path / "file"
     tfrecord.write_records(path, [b"data"] * 12)
     file = tfrecord.RecordFile(path)
