@@ -61,8 +61,8 @@ def kuramoto(
 ) -> tuple[Array, tuple[Array, Array] | None]:
     """Runs x <- normalize(x + gamma (omega(x) + project(c + J(x)))) for `num_steps` steps.
 
-    Oscillators move in float32, also where J computes in bfloat16: a step is short against x, and
-    what rounding takes from it T steps would add up.
+    Oscillators move in float32, also where J computes in bfloat16, which would round them off the
+    sphere.
 
     Args:
         x: oscillators `[B, h, w, C]`; normalised before the first step.

@@ -1,4 +1,4 @@
-"""Linear maps and convolutions with PyTorch's default initialisation.
+"""Linear maps with PyTorch's default initialisation.
 
 All reference systems start from it: weight and bias uniform in ±1/sqrt(fan_in). Channels are last.
 """
@@ -50,28 +50,3 @@ def pointwise(x: Array, kernel: Array, bias: Array) -> Array:
     """
     y = x.reshape(-1, x.shape[-1]) @ kernel + bias
     return y.reshape(*x.shape[:-1], -1)
-
-
-def conv(
-    in_features: int,
-    out_features: int,
-    kernel_size: int,
-    *,
-    stride: int = 1,
-    padding: int = 0,
-    use_bias: bool = True,
-    rngs: nnx.Rngs,
-) -> nnx.Conv:
-    """`[B, H, W, in_features]` to `[B, H', W', out_features]`, square kernel, symmetric padding."""
-    init = uniform_fan_in(in_features * kernel_size**2)
-    return nnx.Conv(
-        in_features,
-        out_features,
-        (kernel_size, kernel_size),
-        strides=stride,
-        padding=padding,
-        use_bias=use_bias,
-        kernel_init=init,
-        bias_init=init,
-        rngs=rngs,
-    )
