@@ -54,6 +54,11 @@ format: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(RUN) -m benchmarks.train_step --output=$(RESULTS)/train_step.json \
 		$(if $(BASELINE),--baseline=$(BASELINE))
+	$(RUN) -m benchmarks.train_step --recipes configs/tetrominoes_slot_attention.py --images=16 \
+		--output=$(RESULTS)/train_step_slots.json
+	$(RUN) -m benchmarks.profile --output=$(RESULTS)/profile.json
+	$(RUN) -m benchmarks.profile --recipe=configs/tetrominoes_akorn.py:conv \
+		--output=$(RESULTS)/profile_conv.json
 	$(RUN) -m benchmarks.scaling --output=$(RESULTS)/scaling.json \
 		--figure=$(RESULTS)/performance.png
 	$(RUN) -m benchmarks.evaluation --output=$(RESULTS)/evaluation.json

@@ -4,8 +4,10 @@
         --config.num_steps=1000
 
 Every run is `launch.py` in a process of its own, under `runs/bf16`; one that was interrupted goes
-on. Reported are the scores of each run, their mean and standard error by type, and the difference
-of each seed's pair, which is what a seed's luck does not hide. Measured: docs/results.md.
+on. Reported are the scores and the last training loss of each run, their mean and standard error by
+kind, and the differences of each seed's pair, which is what a seed's luck does not hide. How much
+of such a difference is rounding alone says the control: float32 again, by a program that rounds in
+another order (`model.unroll`). Measured: docs/results.md.
 """
 
 import argparse
@@ -16,8 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-DTYPES = ("float32", "bfloat16")
-SCORES = ("fg_ari", "mbo")
+from akorn_jax.report import run as runs
+
+KINDS = {
+    "float32": ["--config.dtype=float32"],
+    "control": ["--config.dtype=float32", "--config.model.unroll=true"],
+    "bfloat16": ["--config.dtype=bfloat16"],
+}
+SCORES = ("fg_ari", "mbo", "loss")
 
 
 def main() -> None:
@@ -29,32 +37,35 @@ def main() -> None:
     parser.add_argument("--output", help="a JSON file")
     options, overrides = parser.parse_known_args()
     scores = {
-        dtype: [
-            run(options.config, Path(options.workdir) / f"{dtype}-{seed}", dtype, seed, overrides)
+        kind: [
+            run(options.config, Path(options.workdir) / f"{kind}-{seed}", seed, flags + overrides)
             for seed in range(options.seeds)
         ]
-        for dtype in DTYPES
+        for kind, flags in KINDS.items()
     }
     result = {"config": options.config, "overrides": overrides, "runs": scores}
     for name in SCORES:
-        values = {dtype: np.array([s[name] for s in scores[dtype]]) for dtype in DTYPES}
-        values["difference"] = values["bfloat16"] - values["float32"]
+        values = {kind: np.array([s[name] for s in scores[kind]]) for kind in KINDS}
+        for kind in ("control", "bfloat16"):
+            values[f"{kind} - float32"] = values[kind] - values["float32"]
         result[name] = {kind: mean_and_error(v) for kind, v in values.items()}
     print(json.dumps(result, indent=2))
     if options.output:
         Path(options.output).write_text(json.dumps(result, indent=2) + "\n")
 
 
-def run(recipe: str, workdir: Path, dtype: str, seed: int, overrides: list[str]) -> dict:
+def run(recipe: str, workdir: Path, seed: int, overrides: list[str]) -> dict:
     """The scores of one run."""
     command = [
         *(sys.executable, "launch.py", f"--config={recipe}", f"--workdir={workdir}"),
-        *(f"--config.dtype={dtype}", f"--config.seed={seed}", "--config.eval.baselines=false"),
+        *(f"--config.seed={seed}", "--config.eval.baselines=false"),
         *overrides,
     ]
     subprocess.run(command, check=True)
-    metrics = json.loads((workdir / "metrics.json").read_text())
-    return {"seed": seed, **{name: metrics[name] for name in SCORES}}
+    finished = runs.read(workdir)
+    _, losses = finished.curves["train/loss"]
+    summary = finished.summary | {"loss": float(losses[-1])}
+    return {"seed": seed, **{name: summary[name] for name in SCORES}}
 
 
 def mean_and_error(values: np.ndarray) -> dict[str, float]:

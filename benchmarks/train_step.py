@@ -3,6 +3,7 @@
     python -m benchmarks.train_step --output=train_step.json
     python -m benchmarks.train_step --baseline=DIR    # a clone of github.com/autonomousvision/akorn
     python -m benchmarks.train_step --recipes configs/clevrtex_akorn.py:l2 --config.dtype=bfloat16
+    python -m benchmarks.train_step --recipes configs/tetrominoes_slot_attention.py --images=16
 
 A step is what `launch.py` runs: random views, forward, loss, backward, optimizer and averages of
 the weights. "Given views" is the same without the augmentation; that is what the official step is
@@ -29,7 +30,6 @@ PAPER = (
     "configs/tetrominoes_akorn.py",
     "configs/tetrominoes_akorn.py:conv",
     "configs/tetrominoes_itrsa.py",
-    "configs/tetrominoes_slot_attention.py",
 )
 
 

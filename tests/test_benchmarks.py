@@ -13,6 +13,7 @@ from benchmarks import (
     input,
     official,
     prepare,
+    profile,
     rendering,
     scaling,
     step,
@@ -71,6 +72,33 @@ def test_train_step(tmp_path, capsys):
     assert "configs/demo.py | " in capsys.readouterr().out
 
 
+def test_profile(tmp_path, capsys):
+    path = tmp_path / "profile.json"
+    options = ["--recipe=configs/demo.py", "--images=16", f"--output={path}"]
+    profile.main([*options, *SMALL])
+    work = json.loads(path.read_text())["work"]
+    products = {row["part"] for row in work if row["kind"].startswith("product")}
+    assert products >= {"forward", "again", "backward"}
+    assert all(row["milliseconds"] > 0 for row in work)
+    assert "ms | share | pass | kind" in capsys.readouterr().out
+
+
+def test_a_profile_knows_work_by_its_name_in_the_program():
+    program = """
+  %dot.1 = f32[4] dot(%a, %b), metadata={op_name="jit(f)/jvp()/bij,bjd->bid/dot_general"}
+  ROOT %exp = f32[4] fusion(%a), metadata={op_name="jit(f)/transpose(jvp())/while/body/exp"}
+  %exp.2 = f32[4] fusion(%a), metadata={op_name="jit(f)/transpose(jvp())/rematted_computation/exp"}
+  %while.3 = (f32[4]) while(%t), body=%b, metadata={op_name="jit(f)/jvp()/while"}
+  %copy = f32[4] copy(%a)
+"""
+    assert profile.works(program) == {
+        "dot.1": ("forward", "product bij,bjd->bid"),
+        "exp": ("backward", "exp"),
+        "exp.2": ("again", "exp"),
+        "copy": ("update", "unnamed"),
+    }
+
+
 def test_a_batch_must_be_made_of_whole_scenes():
     with pytest.raises(UserError, match="--images=7: is not divisible by the 2 views"):
         step.recipe("configs/demo.py", 7)
@@ -103,8 +131,7 @@ def test_devices_share_the_work_and_change_nothing(tmp_path):
 
 
 def test_scaling_draws_what_it_measured(tmp_path):
-    options = scaling.argparse.Namespace(images=16, rounds=1)
-    parts = scaling.parts("configs/demo.py", options, SMALL)
+    parts = scaling.parts("configs/demo.py", 16, 1, SMALL)
     assert parts["whole"] > 0
     points = [{"x": x, "temp_megabytes": x, "milliseconds": 1.0} for x in (1, 2, 4)]
     result = {
