@@ -56,6 +56,9 @@ bench: $(VENV)/.installed
 		$(if $(BASELINE),--baseline=$(BASELINE))
 	$(RUN) -m benchmarks.train_step --recipes configs/tetrominoes_slot_attention.py --images=16 \
 		--output=$(RESULTS)/train_step_slots.json
+	$(RUN) -m benchmarks.train_step --recipes configs/tetrominoes_slot_attention.py \
+		--config.model.image_size=16 --config.model.kernel_size=1 --config.model.slot_size=32 \
+		--output=$(RESULTS)/train_step_slots_small.json
 	$(RUN) -m benchmarks.profile --output=$(RESULTS)/profile.json
 	$(RUN) -m benchmarks.profile --recipe=configs/tetrominoes_akorn.py:conv \
 		--output=$(RESULTS)/profile_conv.json

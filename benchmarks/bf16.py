@@ -25,6 +25,7 @@ KINDS = {
     "control": ["--config.dtype=float32", "--config.model.unroll=true"],
     "bfloat16": ["--config.dtype=bfloat16"],
 }
+PAIRS = (("control", "float32"), ("bfloat16", "float32"), ("bfloat16", "control"))
 SCORES = ("fg_ari", "mbo", "loss")
 
 
@@ -36,18 +37,16 @@ def main() -> None:
     parser.add_argument("--workdir", default="runs/bf16")
     parser.add_argument("--output", help="a JSON file")
     options, overrides = parser.parse_known_args()
-    scores = {
-        kind: [
-            run(options.config, Path(options.workdir) / f"{kind}-{seed}", seed, flags + overrides)
-            for seed in range(options.seeds)
-        ]
-        for kind, flags in KINDS.items()
-    }
+    scores = {kind: [] for kind in KINDS}
+    for seed in range(options.seeds):
+        for kind, flags in KINDS.items():
+            workdir = Path(options.workdir) / f"{kind}-{seed}"
+            scores[kind].append(run(options.config, workdir, seed, flags + overrides))
     result = {"config": options.config, "overrides": overrides, "runs": scores}
     for name in SCORES:
         values = {kind: np.array([s[name] for s in scores[kind]]) for kind in KINDS}
-        for kind in ("control", "bfloat16"):
-            values[f"{kind} - float32"] = values[kind] - values["float32"]
+        for kind, other in PAIRS:
+            values[f"{kind} - {other}"] = values[kind] - values[other]
         result[name] = {kind: mean_and_error(v) for kind, v in values.items()}
     print(json.dumps(result, indent=2))
     if options.output:

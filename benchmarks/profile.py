@@ -4,9 +4,10 @@
         [--output=profile.json]
 
 The step is that of `benchmarks.train_step`, given views. "again" is what the backward pass computes
-a second time (`config.model.remat`), "update" all but the loss and its gradient. A kind is the last
-operation of a fused program, a product's also how it was written. Programs that run side by side
-count with their full time each, and the profiler itself takes some: compare shares, not sums.
+a second time (`config.model.remat`), "update" all but the loss and its gradient. A kind is a
+product, with how it was written, or the last operation of a fused program. Programs that run side
+by side count with their full time each, and the profiler itself takes some: compare shares, not
+sums.
 """
 
 import argparse
@@ -24,7 +25,8 @@ from benchmarks import machine, step
 
 _INSTRUCTION = re.compile(r"^ *(?:ROOT )?%?([\w.-]+) = (.*)$", re.MULTILINE)
 _NAME = re.compile(r'op_name="([^"]*)"')
-_CONTAINER = re.compile(r" (?:while|call|conditional)\(")  # their parts are timed themselves
+_OPCODE = re.compile(r"[\]})] ([a-z][\w-]*)\(")  # after the result's type
+_CONTAINERS = ("while", "call", "conditional")  # their parts are timed themselves
 _SMALLEST = 0.01  # of the time, that has a row
 
 
@@ -75,25 +77,27 @@ def works(program: str) -> dict[str, Work]:
     """What each operation of a compiled program does, by its name in there."""
     result = {}
     for operation, rest in _INSTRUCTION.findall(program):
-        name = _NAME.search(rest)
-        if not _CONTAINER.search(rest.partition("metadata=")[0]):
-            result[operation] = _work(name[1] if name else "")
+        opcode, name = _OPCODE.search(rest)[1], _NAME.search(rest)
+        if opcode not in _CONTAINERS:
+            result[operation] = _work(opcode, name[1] if name else "")
     return result
 
 
-def _work(name: str) -> Work:
+def _work(opcode: str, name: str) -> Work:
     """Of the path of transformations and functions that JAX gives an operation."""
-    *path, kind = name.split("/")
-    if kind == "dot_general":
+    *path, kind = name.partition(";")[0].split("/")  # of merged ones, the first
+    if opcode == "dot" or kind == "dot_general":
         einsum = next((part for part in reversed(path) if "->" in part), "")
         kind = f"product {einsum}".rstrip()
+    elif kind in ("", "closed_call"):  # XLA's own
+        kind = opcode
     if "rematted_computation" in path:
         part = "again"
     elif any(place.startswith("transpose(") for place in path):
         part = "backward"
     else:
         part = "forward" if any(place.startswith("jvp(") for place in path) else "update"
-    return Work(part, kind or "unnamed")
+    return Work(part, kind)
 
 
 def spans(profile: jax.profiler.ProfileData) -> Iterator[tuple[str, float]]:

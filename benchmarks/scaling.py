@@ -150,15 +150,18 @@ def draw(result: dict[str, Any], path: str) -> None:
 
 
 def _draw_parts(axes: Axes, result: dict[str, Any]) -> None:
-    names = list(result["parts"])
+    recipes = result["parts"]
+    names = [f"{name}\n{parts['whole']:.0f} ms an image" for name, parts in recipes.items()]
+    # A difference that is smaller than its noise may come out negative.
+    shown = [[max(0.0, parts[part]) for part in PARTS] for parts in recipes.values()]
     left = [0.0] * len(names)
-    for part, color in zip(PARTS, (GRAY, BLUE, "#7fb8e6", ORANGE), strict=True):
-        values = [max(0.0, result["parts"][name][part]) for name in names]
-        axes.barh(names, values, left=left, color=color, label=part)
+    for i, color in enumerate((GRAY, BLUE, "#7fb8e6", ORANGE)):
+        values = [100 * parts[i] / sum(parts) for parts in shown]
+        axes.barh(names, values, left=left, color=color, label=PARTS[i])
         left = [a + b for a, b in zip(left, values, strict=True)]
-    axes.invert_yaxis()
-    axes.set_xlabel("ms an image")
-    axes.legend(frameon=False)
+    axes.set_ylim(len(names) + 0.6, -0.6)  # from the top, with room for the legend
+    axes.set_xlabel("% of a step")
+    axes.legend(frameon=False, ncols=2, loc="lower center")
     axes.set_title("What a step is made of", loc="left", fontsize=9)
 
 

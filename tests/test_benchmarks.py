@@ -88,14 +88,16 @@ def test_a_profile_knows_work_by_its_name_in_the_program():
   %dot.1 = f32[4] dot(%a, %b), metadata={op_name="jit(f)/jvp()/bij,bjd->bid/dot_general"}
   ROOT %exp = f32[4] fusion(%a), metadata={op_name="jit(f)/transpose(jvp())/while/body/exp"}
   %exp.2 = f32[4] fusion(%a), metadata={op_name="jit(f)/transpose(jvp())/rematted_computation/exp"}
-  %while.3 = (f32[4]) while(%t), body=%b, metadata={op_name="jit(f)/jvp()/while"}
-  %copy = f32[4] copy(%a)
+  %while.3 = (f32[4]{0}, (f32[])) while(%t), body=%b, metadata={op_name="jit(f)/jvp()/while"}
+  %copy = f32[4]{0} copy(%a)
+  %dot.4 = f32[4]{0} dot(%a, %b), metadata={op_name="jit(f)/transpose(jvp())/transpose"}
 """
     assert profile.works(program) == {
         "dot.1": ("forward", "product bij,bjd->bid"),
         "exp": ("backward", "exp"),
         "exp.2": ("again", "exp"),
-        "copy": ("update", "unnamed"),
+        "copy": ("update", "copy"),
+        "dot.4": ("backward", "product"),
     }
 
 
