@@ -171,7 +171,17 @@ def _slice(
     split = data["split"] if isinstance(data["split"], str) else data["split"][part]
     if split not in builder.info.splits:
         raise UserError(f"{data['name']} has no split {split!r}: {', '.join(builder.info.splits)}.")
+    _check_length(data, part, "(first, end)")
     return split, *data[part]
+
+
+def _check_length(data: Mapping[str, Any], field: str, expected: str) -> None:
+    """A tuple's flag that is given twice gives one tuple of all."""
+    if len(data[field]) != expected.count(",") + 1:
+        raise UserError(
+            f"config.data.{field}={tuple(data[field])}: expected {expected}; "
+            "set it once, to so many numbers."
+        )
 
 
 def _kept(
@@ -264,6 +274,7 @@ def transform(
 def _cut(array: np.ndarray, data: Mapping[str, Any], interpolation: str) -> np.ndarray:
     """An image or a label map with the protocol's crop and size."""
     if data["crop"] is not None:
+        _check_length(data, "crop", "(top, left, bottom, right)")
         top, left, bottom, right = data["crop"]
         array = array[top:bottom, left:right]
     if data["size"] is None or array.shape[:2] == (data["size"], data["size"]):

@@ -33,6 +33,23 @@ def test_too_few_scenes_are_refused_with_both_counts(tiny, data_dir):
         data.load(tiny.data, "train", data_dir)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("train", (0, 64, 0, 32), r"config.data.train=\(0, 64, 0, 32\): expected \(first, end\)"),
+        (
+            "crop",
+            (1, 1, 33),
+            r"config.data.crop=\(1, 1, 33\): expected \(top, left, bottom, right\)",
+        ),
+    ],
+)
+def test_tuples_of_another_length_are_refused(tiny, data_dir, field, value, expected):
+    tiny.data[field] = value
+    with pytest.raises(UserError, match=expected):
+        data.load(tiny.data, "train", data_dir)
+
+
 def test_unprepared_data_are_named(tiny, tmp_path):
     with pytest.raises(UserError, match="tetrominoes/procedural is not prepared in"):
         data.load(tiny.data, "train", tmp_path)
