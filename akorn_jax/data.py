@@ -172,6 +172,8 @@ def _slice(
     if split not in builder.info.splits:
         raise UserError(f"{data['name']} has no split {split!r}: {', '.join(builder.info.splits)}.")
     _check_length(data, part, "(first, end)")
+    if data["crop"] is not None:
+        _check_length(data, "crop", "(top, left, bottom, right)")
     return split, *data[part]
 
 
@@ -274,7 +276,6 @@ def transform(
 def _cut(array: np.ndarray, data: Mapping[str, Any], interpolation: str) -> np.ndarray:
     """An image or a label map with the protocol's crop and size."""
     if data["crop"] is not None:
-        _check_length(data, "crop", "(top, left, bottom, right)")
         top, left, bottom, right = data["crop"]
         array = array[top:bottom, left:right]
     if data["size"] is None or array.shape[:2] == (data["size"], data["size"]):
