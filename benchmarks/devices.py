@@ -8,7 +8,6 @@ the losses of the first steps, and the FLOPs and temporary memory of one device'
 own count (which takes a loop's body once, the same for all).
 """
 
-import argparse
 import os
 from typing import Any
 
@@ -24,13 +23,7 @@ STEPS = 3
 
 def main(arguments: list[str] | None = None) -> None:
     """Trains a few steps on each number of devices and prints a table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--recipe", default="configs/tetrominoes_akorn.py", metavar="FILE")
-    parser.add_argument("--images", type=int, default=128, help="that the network sees in a step")
-    parser.add_argument("--output", help="a JSON file")
-    options, overrides = parser.parse_known_args(arguments)
+    options, overrides = step.parser(__doc__).parse_known_args(arguments)
     results = []
     print("devices | MFLOP a device | MB a device | losses")
     for count in COUNTS:

@@ -10,7 +10,6 @@ by side count with their full time each, and the profiler itself takes some: com
 sums.
 """
 
-import argparse
 import collections
 import re
 import tempfile
@@ -39,13 +38,7 @@ class Work(NamedTuple):
 
 def main(arguments: list[str] | None = None) -> None:
     """Profiles one step of a recipe and prints its largest parts."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--recipe", default="configs/tetrominoes_akorn.py", metavar="FILE")
-    parser.add_argument("--images", type=int, default=128, help="that the network sees in a step")
-    parser.add_argument("--output", help="a JSON file")
-    options, overrides = parser.parse_known_args(arguments)
+    options, overrides = step.parser(__doc__).parse_known_args(arguments)
     result = measure(options.recipe, options.images, tuple(overrides))
     show(result)
     if options.output:

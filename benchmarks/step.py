@@ -4,6 +4,7 @@ All is what `launch.py` runs: the recipe's config, model, task and optimizer, an
 `train.make_update` on scenes that are resident. Only the scenes are noise.
 """
 
+import argparse
 import functools
 import statistics
 import time
@@ -28,6 +29,17 @@ Array = jax.Array
 Step = Callable[[], Any]
 
 BATCHES = 4  # that the scenes on the device are enough for
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Of the options of a benchmark that takes one recipe's step."""
+    result = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument("--recipe", default="configs/tetrominoes_akorn.py", metavar="FILE")
+    result.add_argument("--images", type=int, default=128, help="that the network sees in a step")
+    result.add_argument("--output", help="a JSON file")
+    return result
 
 
 def recipe(name: str, images: int | None, overrides: tuple[str, ...] = ()) -> ConfigDict:
