@@ -12,7 +12,7 @@ take turns and the fastest of each counts: other load on the machine only makes 
   baseline    with `--baseline`: `data/convert_tfrecord_to_np.py` of a clone of the official
               repository, TFRecord to compressed npz. The interpreter's start and the import of
               TensorFlow are left out; tracing the graph is part of it, as it is of each conversion
-  read        `datasets.multi_object.read`: isal, checksums, one label map
+  read        `datasets.multi_object.read`: zlib-ng, checksums, one label map
   prepare     `datasets.prepare.prepare`: read, and written as TFDS ArrayRecord
 
 Records per CPU second, all threads counted, are what one idle core does; records per second of

@@ -95,9 +95,18 @@ def test_archives(tmp_path, raw_dir):
     check(load(data_dir), raw_dir, tmp_path)
     assert sorted(p.name for p in (data_dir / "clevrtex").iterdir()) == ["full"]
     assert not [p for p in path.iterdir() if p.is_dir()]
-    (archives / "clevrtex_full_part2.tar.gz").write_bytes(b"\x1f\x8b broken")
-    with pytest.raises(DatasetError, match=r"part2\.tar\.gz: truncated, damaged"):
-        prepare("clevrtex/full", tmp_path / "other", raw_dir=archives)
+    archive = archives / "clevrtex_full_part2.tar.gz"
+    whole = archive.read_bytes()
+    half = len(whole) // 2
+    for damaged in (
+        b"\x1f\x8b broken",
+        whole[:half],
+        whole[:half] + b"\xff" * 64 + whole[half:],
+        whole[:-8] + bytes(8),  # another checksum
+    ):
+        archive.write_bytes(damaged)
+        with pytest.raises(DatasetError, match=r"part2\.tar\.gz: truncated, damaged"):
+            prepare("clevrtex/full", tmp_path / "other", raw_dir=archives)
 
 
 def test_kept_until_the_files_change(tmp_path, raw_dir):
