@@ -220,23 +220,18 @@ def sample_scene(seed: int, index: int) -> dict[str, Any]:
         objects = layout.place(rng, count, SIZES, camera)
         if objects is None:
             continue
-        scene["objects"] = [_dressed(rng, camera, o) for o in objects]
+        scene["objects"] = [_dressed(rng, o) for o in objects]
         if (visible_pixels(scene) >= layout.MIN_VISIBLE).all():
-            return scene
+            return scene | {"objects": layout.located(camera, scene["objects"])}
 
 
-def _dressed(
-    rng: np.random.Generator, camera: np.ndarray, placed: dict[str, Any]
-) -> dict[str, Any]:
+def _dressed(rng: np.random.Generator, placed: dict[str, Any]) -> dict[str, Any]:
     """An object with its shape, colour, rotation and material drawn."""
-    coordinates = [placed["x"], placed["y"], placed["r"]]
     return placed | {
         "shape": SHAPES[rng.integers(len(SHAPES))],
         "color": list(COLORS)[rng.integers(len(COLORS))],
         "rotation": float(rng.uniform(0, 360)),
         "material": MATERIALS[rng.integers(len(MATERIALS))],
-        "3d_coords": coordinates,
-        "pixel_coords": layout.project(camera, np.array([coordinates]))[0].tolist(),
     }
 
 

@@ -98,7 +98,7 @@ def sample_scene(seed: int, index: int, variant: str = "full") -> dict[str, Any]
         scene["objects"] = [_dressed(rng, scene, law, o) for o in placed]
         shown = np.bincount(label_map(scene).ravel(), minlength=count + 1)[1:]
         if (shown >= layout.MIN_VISIBLE).all():
-            return scene
+            return scene | {"objects": layout.located(camera, scene["objects"])}
 
 
 def _variant(name: str) -> Variant:
@@ -114,15 +114,12 @@ def _dressed(
     shape = str(rng.choice(law.shapes))
     radius = placed["r"] / (math.sqrt(2) if shape == "cube" else 1)
     material = str(rng.choice(law.materials))
-    coordinates = [placed["x"], placed["y"], radius]
     return placed | {
         "r": radius,
         "shape": shape,
         "material": scene["ground_material"] if law.shared else material,
         "color": str(rng.choice(list(clevr.COLORS))) if material in _FINISHES else None,
         "rotation": float(rng.uniform(0, 360)),
-        "3d_coords": coordinates,
-        "pixel_coords": layout.project(scene["camera"], np.array([coordinates]))[0].tolist(),
     }
 
 

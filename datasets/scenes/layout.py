@@ -7,6 +7,7 @@ along the camera's floor directions; one that finds none restarts the scene.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ MIN_GAP, MARGIN = 0.25, 0.4
 MAX_TRIES = 50
 CAMERA_JITTER, LIGHT_JITTER = 0.5, 1.0
 MIN_VISIBLE = 200  # pixels of each object in the 240x320 picture
+
+Spot = tuple[list[float], list[float]]  # (x, y), and where that is: to the right, in depth
 
 
 def floor_directions(camera: np.ndarray) -> np.ndarray:
@@ -46,22 +49,44 @@ def place(
 ) -> list[dict[str, Any]] | None:
     """`count` objects with x, y, r and size, or None where one found no room."""
     directions = floor_directions(camera)
-    names, radii = list(sizes), np.array(list(sizes.values()))
-    spots, taken = np.zeros((0, 2)), np.zeros(0)
-    objects = []
+    names = list(sizes)
+    objects: list[dict[str, Any]] = []
+    taken: list[tuple[Spot, float]] = []
     for _ in range(count):
-        size = int(rng.integers(len(names)))
+        size = names[rng.integers(len(names))]
+        radius = float(sizes[size])
         tries = rng.uniform(-REACH, REACH, (MAX_TRIES, 2))
-        offset = tries[:, None] - spots
-        apart = np.hypot(offset[..., 0], offset[..., 1]) - radii[size] - taken >= MIN_GAP
-        clear = (np.abs(offset @ directions.T) >= MARGIN).all(-1)
-        free = np.flatnonzero((apart & clear).all(1))
-        if not free.size:
+        # One after the other: most objects find room soon, and whole arrays cost more than that.
+        spots = zip(tries.tolist(), (tries @ directions.T).tolist(), strict=True)
+        spot = next((s for s in spots if _has_room(s, radius, taken)), None)
+        if spot is None:
             return None
-        x, y = tries[free[0]]
-        spots, taken = np.vstack([spots, [x, y]]), np.append(taken, radii[size])
-        objects.append({"x": x, "y": y, "r": radii[size], "size": names[size]})
-    return [{**o, "x": float(o["x"]), "y": float(o["y"]), "r": float(o["r"])} for o in objects]
+        taken.append((spot, radius))
+        (x, y), _ = spot
+        objects.append({"x": x, "y": y, "r": radius, "size": size})
+    return objects
+
+
+def _has_room(spot: Spot, radius: float, taken: list[tuple[Spot, float]]) -> bool:
+    (x, y), (right, depth) = spot
+    for ((other_x, other_y), (other_right, other_depth)), other_radius in taken:
+        if (
+            abs(right - other_right) < MARGIN
+            or abs(depth - other_depth) < MARGIN
+            or math.hypot(x - other_x, y - other_y) - radius - other_radius < MIN_GAP
+        ):
+            return False
+    return True
+
+
+def located(camera: np.ndarray, objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Objects with `3d_coords` and `pixel_coords`, as CLEVR records them."""
+    coordinates = [[o["x"], o["y"], o["r"]] for o in objects]
+    pixels = project(camera, np.array(coordinates)).tolist()
+    return [
+        item | {"3d_coords": place, "pixel_coords": seen}
+        for item, place, seen in zip(objects, coordinates, pixels, strict=True)
+    ]
 
 
 def project(camera: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from flax import nnx
 from scipy.optimize import linear_sum_assignment
 
 from akorn_jax import losses, properties
+from akorn_jax.errors import UserError
 from akorn_jax.evaluation import set_prediction as evaluation
 from akorn_jax.outputs import ModelOutput
 from akorn_jax.tasks.set_prediction import Task
@@ -130,6 +131,12 @@ def test_loss_does_not_depend_on_the_order_of_objects_or_slots(attributes):
     np.testing.assert_allclose(again, loss, rtol=1e-5)
     perfect = np.asarray(properties.encode(attributes))[:, ::-1]
     assert Task().loss(Fixed(perfect), batch, KEY)[0] == 0
+
+
+def test_refuses_fewer_slots_than_objects(attributes):
+    batch = {"image": np.zeros((4, 2, 2, 3), np.uint8), **attributes}
+    with pytest.raises(UserError, match=r"num_slots=4.*room for 5 objects"):
+        Task().loss(Fixed(np.zeros((4, 4, 19), np.float32)), batch, KEY)
 
 
 def test_scores(attributes):
