@@ -179,6 +179,44 @@ class SlotAttention(nnx.Module):
         slots, attention = self.step(slots, k, v, statistics)
         return slots, jnp.concatenate([earlier, attention[None]]) if trajectory else attention
 
+    def on_map(
+        self,
+        features: Array,
+        *,
+        key: Array | None,
+        slots: Array | None,
+        num_slots: int | None,
+        num_iterations: int | None,
+        train: bool,
+        trajectory: bool,
+    ) -> tuple[Array, Array]:
+        """As a model calls it: `__call__` on a feature map, from slots that are drawn if not given.
+
+        Args:
+            features: `[B, h, w, D]`.
+            key: draws the initial slots; not used when `slots` are given.
+            slots: initial slots `[B, K, S]`.
+            num_slots: K to draw, unless that of the training.
+            num_iterations, train, trajectory: see `__call__`.
+
+        Returns:
+            Slots `[B, K, S]` and the attention of the last iteration `[B, K, h, w]` or, with
+            `trajectory`, of all iterations `[T, B, K, h, w]`.
+        """
+        B, h, w, D = features.shape
+        if slots is None:
+            if key is None:
+                raise ValueError("The initial slots are random: give `key`, or `slots` themselves.")
+            slots = self.draw(key, B, self.num_slots if num_slots is None else num_slots)
+        slots, attention = self(
+            features.reshape(B, h * w, D),
+            slots,
+            num_iterations=num_iterations,
+            train=train,
+            trajectory=trajectory,
+        )
+        return slots, attention.reshape(*attention.shape[:-1], h, w)
+
     def step(
         self, slots: Array, k: Array, v: Array, statistics: tuple[Array, Array] | None
     ) -> tuple[Array, Array]:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from akorn_jax.errors import UserError
 from akorn_jax.layers.linear import pointwise
 from akorn_jax.layers.soft_position import SoftPosition
 
@@ -74,6 +75,9 @@ class SlotEncoder(nnx.Module):
         activation: a key of `ACTIVATIONS`.
         norm: "channel" (the paper's), "map" (over the whole map, as ClevrTex's authors have it) or
             "none".
+
+    Raises:
+        UserError: at a call, images are of another size.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class SlotEncoder(nnx.Module):
             raise ValueError(f"{kernel_size=} must be odd: features would shift by half a pixel.")
         glorot = nnx.initializers.glorot_uniform()
         dense = functools.partial(nnx.Linear, channels, channels, kernel_init=glorot, rngs=rngs)
+        self.image_size = image_size
         self.grid_size = functools.reduce(lambda n, s: -(-n // s), strides, image_size)
         self.activation = activation_function(activation)
         self.convolutions = nnx.List(
@@ -110,6 +115,11 @@ class SlotEncoder(nnx.Module):
         self.out = dense()
 
     def __call__(self, images: Array) -> Array:
+        if images.shape[1:] != (self.image_size, self.image_size, 3):
+            raise UserError(
+                f"images have shape {images.shape}; the model takes [B, {self.image_size}, "
+                f"{self.image_size}, 3]: set config.model.image_size to what the data has."
+            )
         x = images
         for convolution in self.convolutions:
             x = self.activation(convolution(x))

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from akorn_jax.errors import UserError
 from akorn_jax.layers.slot_attention import SlotAttention
 from akorn_jax.layers.slot_encoder import SlotEncoder
 from akorn_jax.outputs import ModelOutput
@@ -49,8 +48,6 @@ class Model(nnx.Module):
         if image_size % 4:
             raise ValueError(f"{image_size=} must be divisible by 4, the stride of the encoder.")
         glorot = nnx.initializers.glorot_uniform()
-        self.image_size = image_size
-        self.num_slots = num_slots
         self.encoder = SlotEncoder(
             image_size, channels, strides=(1, 2, 2, 1), kernel_size=kernel_size, rngs=rngs
         )
@@ -93,31 +90,21 @@ class Model(nnx.Module):
             `[B, K, H, W]`, the attention, in squares of 4 x 4 pixels; if asked for, `trajectory`.
             All float32.
         """
-        if images.shape[1:] != (self.image_size, self.image_size, 3):
-            raise UserError(
-                f"images have shape {images.shape}; the model takes [B, {self.image_size}, "
-                f"{self.image_size}, 3]: set config.model.image_size to what the data has."
-            )
-        if slots is None:
-            if key is None:
-                raise ValueError("The initial slots are random: give `key`, or `slots` themselves.")
-            num_slots = self.num_slots if num_slots is None else num_slots
-            slots = self.slot_attention.draw(key, len(images), num_slots)
         features = self.encoder((2 * images - 1).astype(self.head_out.kernel.dtype))
-        B, h, w, C = features.shape
-        slots, attention = self.slot_attention(
-            features.reshape(B, h * w, C),
-            slots,
+        slots, attention = self.slot_attention.on_map(
+            features,
+            key=key,
+            slots=slots,
+            num_slots=num_slots,
             num_iterations=num_iterations,
             train=train,
             trajectory=trajectory,
         )
         properties = jax.nn.sigmoid(self.head_out(jax.nn.relu(self.head_hidden(slots))))
-        maps = attention.reshape(*attention.shape[:-1], h, w)
-        last = maps[-1] if trajectory else maps
+        last = attention[-1] if trajectory else attention
         return ModelOutput(
             logits=properties.astype(jnp.float32),
             slots=slots,
             masks=last.repeat(4, axis=2).repeat(4, axis=3),
-            trajectory={"attention": (maps,)} if trajectory else None,
+            trajectory={"attention": (attention,)} if trajectory else None,
         )

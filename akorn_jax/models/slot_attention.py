@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from akorn_jax.errors import UserError
 from akorn_jax.layers.broadcast_decoder import BroadcastDecoder
 from akorn_jax.layers.slot_attention import SlotAttention
 from akorn_jax.layers.slot_encoder import SlotEncoder
@@ -53,8 +52,6 @@ class Model(nnx.Module):
         *,
         rngs: nnx.Rngs,
     ) -> None:
-        self.image_size = image_size
-        self.num_slots = num_slots
         self.encoder = SlotEncoder(
             image_size,
             channels,
@@ -112,21 +109,12 @@ class Model(nnx.Module):
             clipped), slots `[B, K, S]` and, if asked for, `trajectory`; float32.
         """
         dtype = self.decoder.out.kernel.dtype
-        if images.shape[1:] != (self.image_size, self.image_size, 3):
-            raise UserError(
-                f"images have shape {images.shape}; the model takes [B, {self.image_size}, "
-                f"{self.image_size}, 3]: set config.model.image_size to what the data has."
-            )
-        if slots is None:
-            if key is None:
-                raise ValueError("The initial slots are random: give `key`, or `slots` themselves.")
-            num_slots = self.num_slots if num_slots is None else num_slots
-            slots = self.slot_attention.draw(key, len(images), num_slots)
         features = self.encoder((2 * images - 1).astype(dtype))
-        B, h, w, C = features.shape
-        slots, attention = self.slot_attention(
-            features.reshape(B, h * w, C),
-            slots,
+        slots, attention = self.slot_attention.on_map(
+            features,
+            key=key,
+            slots=slots,
+            num_slots=num_slots,
             num_iterations=num_iterations,
             train=train,
             trajectory=trajectory,
@@ -138,7 +126,5 @@ class Model(nnx.Module):
             masks=masks,
             recon=(recon + 1) / 2,
             slots=slots,
-            trajectory={"attention": (attention.reshape(*attention.shape[:-1], h, w),)}
-            if trajectory
-            else None,
+            trajectory={"attention": (attention,)} if trajectory else None,
         )
