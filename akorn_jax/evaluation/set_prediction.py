@@ -62,7 +62,7 @@ def evaluate(
     others = {name: found for name, found in methods.items() if name != "trained"}
     return Result(
         summary={**methods["trained"], "baselines": others},
-        columns=HEADINGS | ({"fg_ari": "FG-ARI of attention"} if segments else {}),
+        columns=HEADINGS | ({"fg_ari": "attn FG-ARI"} if segments else {}),
         methods=methods,
         per_image=per_image,
         labels=labels,

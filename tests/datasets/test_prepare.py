@@ -3,6 +3,7 @@
 import functools
 import gzip
 import http.server
+import itertools
 import json
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import example_serializer
 
-from datasets import builder, multi_object, shards
+from datasets import builder, multi_object, schemas, shards, tfrecord
 from datasets.errors import DatasetError
 from datasets.prepare import prepare
 from datasets.scenes import tetrominoes as scenes
@@ -244,6 +245,11 @@ def test_process_index_is_checked(tmp_path):
         prepare("tetrominoes/procedural", tmp_path, num_processes=2, process_index=2)
 
 
+RUN = """
+import sys
+from datasets.prepare import prepare
+prepare(sys.argv[1], sys.argv[2], raw_dir=sys.argv[3])
+"""
 SLOW_RUN = """
 import json, sys, time
 import tensorflow_datasets as tfds
@@ -289,6 +295,27 @@ def test_killed_run_leaves_no_debris_after_the_next(tmp_path):
     assert not leftovers(tmp_path)
     source = tfds.builder("tetrominoes/procedural", data_dir=tmp_path).as_data_source("train")
     assert len(source) == 30
+
+
+def test_killed_while_a_thread_reads_ahead(tmp_path):
+    """Large records are read by a thread of its own, where there is a second core."""
+    name, data_dir, raw_dir = "clevr_with_masks/official", tmp_path / "data", tmp_path / "raw"
+    schema = schemas.find("clevr_with_masks")
+    blank = {field: np.zeros(f.shape, f.dtype) for field, f in schema.fields.items()}
+    data = multi_object.encode(blank, schema)
+    raw_dir.mkdir()
+    tfrecord.write_records(raw_dir / Path(schema.file).name, itertools.repeat(data, 200))
+    process = subprocess.Popen([sys.executable, "-c", RUN, name, data_dir, raw_dir], cwd=ROOT)
+    while not list(data_dir.rglob("shard-*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait(30)
+    assert leftovers(data_dir)
+    assert not (data_dir / name).exists()
+    prepare(name, data_dir, raw_dir=raw_dir, max_records=3)
+    assert not leftovers(data_dir)
+    assert len(tfds.builder(name, data_dir=data_dir).as_data_source("train")) == 3
 
 
 def test_two_processes_at_once(tmp_path):
