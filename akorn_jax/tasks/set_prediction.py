@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from akorn_jax import losses, properties
-from akorn_jax.errors import UserError
 
 Array = jax.Array
 
@@ -38,22 +37,14 @@ class Task:
     def loss(
         self, model: nnx.Module, batch: dict[str, Array], key: Array
     ) -> tuple[Array, dict[str, Array]]:
-        """The loss of `batch["image"]`, uint8 `[B, H, W, 3]`, and of a matched pair on average.
-
-        Raises:
-            UserError: there are fewer slots than objects may be; pairs of least cost would then
-                leave out the objects and keep the padding.
-        """
+        """The loss of `batch["image"]`, uint8 `[B, H, W, 3]`, and of a matched pair on average."""
         images = batch["image"].astype(jnp.float32) / 255
         targets = self.targets(batch)
         pred = model(images, key=key, train=True).logits
-        if pred.shape[1] < targets.shape[1]:
-            raise UserError(
-                f"config.model.num_slots={pred.shape[1]}: the data have room for "
-                f"{targets.shape[1]} objects in a scene; set at least as many slots."
-            )
         cost = losses.pairwise_huber(pred, targets)
-        pairs = losses.least_cost_pairs(cost)
+        # Of fewer slots than the data have room for, none is spent on padding before all objects.
+        padding = targets[..., -1] == 0 if pred.shape[1] < targets.shape[1] else None
+        pairs = losses.least_cost_pairs(cost, last=padding)
         loss = pairs.sum(axis=-1) if self.reduction == "sum" else pairs.mean(axis=-1)
         return loss.mean(), {"huber": pairs.mean()}
 

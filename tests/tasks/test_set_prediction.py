@@ -10,7 +10,6 @@ from flax import nnx
 from scipy.optimize import linear_sum_assignment
 
 from akorn_jax import losses, properties
-from akorn_jax.errors import UserError
 from akorn_jax.evaluation import set_prediction as evaluation
 from akorn_jax.outputs import ModelOutput
 from akorn_jax.tasks.set_prediction import Task
@@ -133,10 +132,18 @@ def test_loss_does_not_depend_on_the_order_of_objects_or_slots(attributes):
     assert Task().loss(Fixed(perfect), batch, KEY)[0] == 0
 
 
-def test_refuses_fewer_slots_than_objects(attributes):
+def test_fewer_slots_than_room():
+    """The loss is that of the data without the room that no scene needs."""
+    rng = np.random.default_rng(2)
+    logits = rng.random((4, 3, 19), np.float32)
+    attributes = scene(rng, counts=(3, 1, 2, 3))
     batch = {"image": np.zeros((4, 2, 2, 3), np.uint8), **attributes}
-    with pytest.raises(UserError, match=r"num_slots=4.*room for 5 objects"):
-        Task().loss(Fixed(np.zeros((4, 4, 19), np.float32)), batch, KEY)
+    less = {"image": batch["image"]} | {name: a[:, :4] for name, a in attributes.items()}
+    loss, _ = Task().loss(Fixed(logits), batch, KEY)
+    np.testing.assert_allclose(loss, Task().loss(Fixed(logits), less, KEY)[0], rtol=1e-5)
+    perfect = np.asarray(properties.encode(attributes))[:, 2::-1]
+    assert Task().loss(Fixed(perfect), batch, KEY)[0] == 0
+    assert Task().loss(Fixed(0 * perfect), batch, KEY)[0] > 0.1, "objects are not left out"
 
 
 def test_scores(attributes):
