@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from akorn_jax import data, feed, optimizer, processes, sharding
 from akorn_jax import state as states
 from akorn_jax.evaluation import discovery, plots, set_prediction
+from akorn_jax.layers import precision
 from akorn_jax.state import TrainState
 
 Array = jax.Array
@@ -88,7 +89,7 @@ class Probe:
 
     def _compute_loss(self, ema: tuple[PyTree, PyTree], batch: dict[str, Array]) -> Array:
         params, buffers = ema
-        params = jax.tree.map(lambda p: p.astype(self._config.dtype), params)
+        params = precision.cast(params, self._config.dtype)
         model = nnx.merge(self._graphdef, params, buffers, copy=True)
         loss, _ = self._task.loss(model, batch, jax.random.key(self._config.eval.seed))
         return loss

@@ -18,6 +18,7 @@ from akorn_jax import feed, optimizer, processes, progress, sharding, writers
 from akorn_jax import state as states
 from akorn_jax.checkpoint import Checkpoints
 from akorn_jax.errors import UserError
+from akorn_jax.layers import precision
 from akorn_jax.nonfinite import NonFinite
 from akorn_jax.preemption import Outcome, Stop
 from akorn_jax.probe import Probe
@@ -171,7 +172,7 @@ def make_update(
         key = jax.random.fold_in(jax.random.key(seed), state.step)
 
         def loss(params: PyTree) -> tuple[Array, tuple[Metrics, PyTree]]:
-            params = jax.tree.map(lambda p: p.astype(config.dtype), params)
+            params = precision.cast(params, config.dtype)
             model = nnx.merge(graphdef, params, state.buffers, copy=True)  # it may change itself
             value, metrics = task.loss(model, batch, key)
             _, _, buffers = states.split(model)

@@ -23,6 +23,7 @@ from akorn_jax import config as configs
 from akorn_jax import state as states
 from akorn_jax.data import Order
 from akorn_jax.errors import UserError
+from akorn_jax.layers import precision
 from benchmarks import flops
 
 Array = jax.Array
@@ -154,7 +155,7 @@ def loss(
     batch: dict[str, Array],
 ) -> Array:
     """The loss that `train.make_update` takes the gradient of."""
-    params = jax.tree.map(lambda p: p.astype(config.dtype), params)
+    params = precision.cast(params, config.dtype)
     model = nnx.merge(graphdef, params, buffers, copy=True)
     return task.loss(model, batch, jax.random.key(0))[0]
 

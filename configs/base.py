@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.seed = 0  # of the weights, the order of the scenes and all other randomness
     config.num_steps = 10_000
     config.batch_size = 256  # scenes a step over all devices; contrastive learning sees each twice
-    config.dtype = "float32"  # of the computation; parameters, norms and softmax stay float32
+    config.dtype = "float32"  # or bfloat16; akorn_jax/layers/precision.py: what stays float32
     config.data_dir = "data"  # where prepared datasets are
     config.published = ()  # what papers report on this protocol; reports show it beside
 

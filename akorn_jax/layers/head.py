@@ -30,6 +30,8 @@ def average_pool(features: Array) -> Array:
 class ProjectionHead(nnx.Module):
     """Features `[B, h, w, C]`, pooled over the grid, through Linear-ReLU-Linear to `[B, C]`.
 
+    It computes in float32.
+
     Args:
         channels: C; the hidden layer has 4 C.
         pool: "max" or "avg".
@@ -39,8 +41,8 @@ class ProjectionHead(nnx.Module):
         if pool not in ("max", "avg"):
             raise ValueError(f"{pool=} is unknown; it is 'max' or 'avg'.")
         self.pool = max_pool if pool == "max" else average_pool
-        self.hidden = linear(channels, 4 * channels, rngs=rngs)
-        self.out = linear(4 * channels, channels, rngs=rngs)
+        self.hidden = linear(channels, 4 * channels, keep_float32=True, rngs=rngs)
+        self.out = linear(4 * channels, channels, keep_float32=True, rngs=rngs)
 
     def __call__(self, features: Array) -> Array:
         return self.out(jax.nn.relu(self.hidden(self.pool(features))))

@@ -13,6 +13,7 @@ from akorn_jax.layers.head import ProjectionHead
 from akorn_jax.layers.linear import linear
 from akorn_jax.layers.patch import PatchEmbedding, pair, rescale, token_grid
 from akorn_jax.layers.position import sinusoidal_table
+from akorn_jax.layers.precision import KEEP
 from akorn_jax.outputs import ModelOutput
 
 Array = jax.Array
@@ -109,7 +110,7 @@ class IteratedNetwork(nnx.Module):
         self.num_steps = num_steps
         self.patches = PatchEmbedding(channels, patch_size, rngs=rngs)
         self.position = (
-            nnx.Param(jnp.array(sinusoidal_table(*grid, channels))) if positions else None
+            nnx.Param(jnp.array(sinusoidal_table(*grid, channels)), **KEEP) if positions else None
         )
         self.blocks = nnx.List(
             IteratedBlock(

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from akorn_jax.layers.precision import KEEP
+
 Array = jax.Array
 
 
@@ -35,11 +37,29 @@ class Linear(nnx.Linear):
         return y.reshape(*x.shape[:-1], -1)
 
 
-def linear(in_features: int, out_features: int, *, use_bias: bool = True, rngs: nnx.Rngs) -> Linear:
-    """`[..., in_features]` to `[..., out_features]` from PyTorch's initialisation."""
+def linear(
+    in_features: int,
+    out_features: int,
+    *,
+    use_bias: bool = True,
+    keep_float32: bool = False,
+    rngs: nnx.Rngs,
+) -> Linear:
+    """`[..., in_features]` to `[..., out_features]` from PyTorch's initialisation.
+
+    With `keep_float32` it computes in float32 whatever `config.dtype` is, see `layers.precision`.
+    """
     init = uniform_fan_in(in_features)
+    metadata = KEEP if keep_float32 else {}
     return Linear(
-        in_features, out_features, use_bias=use_bias, kernel_init=init, bias_init=init, rngs=rngs
+        in_features,
+        out_features,
+        use_bias=use_bias,
+        kernel_init=init,
+        bias_init=init,
+        kernel_metadata=metadata,
+        bias_metadata=metadata,
+        rngs=rngs,
     )
 
 

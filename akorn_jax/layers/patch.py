@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from akorn_jax.layers.linear import linear
@@ -39,13 +38,13 @@ def rescale(images: Array, image_size: tuple[int, int]) -> Array:
 class PatchEmbedding(nnx.Module):
     """Images `[B, H, W, 3]` in [0, 1] to tokens `[B, H / p, W / p, C]`, one a patch of p x p.
 
-    A strided convolution whose kernel is the stride, hence a matrix product over patches. Tokens
-    are at least float32: networks add what they compute in bfloat16 to a float32 stream.
+    A strided convolution whose kernel is the stride, hence a matrix product over patches, in
+    float32: networks add what they compute in bfloat16 to a float32 stream.
     """
 
     def __init__(self, channels: int, patch_size: int, *, rngs: nnx.Rngs) -> None:
         self.patch_size = patch_size
-        self.project = linear(3 * patch_size**2, channels, rngs=rngs)
+        self.project = linear(3 * patch_size**2, channels, keep_float32=True, rngs=rngs)
 
     def __call__(self, images: Array) -> Array:
         batch, height, width, colors = images.shape
@@ -53,5 +52,4 @@ class PatchEmbedding(nnx.Module):
         h, w = token_grid((height, width), p)
         x = (images - 0.5) / 0.5
         x = x.reshape(batch, h, p, w, p, colors).swapaxes(2, 3)
-        tokens = self.project(x.reshape(batch, h, w, p * p * colors))
-        return tokens.astype(jnp.promote_types(tokens.dtype, jnp.float32))
+        return self.project(x.reshape(batch, h, w, p * p * colors))

@@ -12,6 +12,7 @@ from akorn_jax.layers.kuramoto import KuramotoLayer
 from akorn_jax.layers.linear import linear
 from akorn_jax.layers.patch import PatchEmbedding, pair, rescale, token_grid
 from akorn_jax.layers.position import sinusoidal_table
+from akorn_jax.layers.precision import KEEP
 from akorn_jax.outputs import ModelOutput
 
 Array = jax.Array
@@ -20,17 +21,18 @@ Array = jax.Array
 class Readout(nnx.Module):
     """Oscillators `[..., C]` to the next stimulus `[..., C]`: norms of N-vectors, plus a bias.
 
-    The norm does not change when the N-vector turns: what is read out is the synchrony.
+    The norm does not change when the N-vector turns: what is read out is the synchrony. It is
+    computed in float32.
     """
 
     def __init__(self, channels: int, oscillator_dim: int, *, rngs: nnx.Rngs) -> None:
         self.oscillator_dim = oscillator_dim
-        self.project = linear(channels, channels * oscillator_dim, rngs=rngs)
-        self.bias = nnx.Param(jnp.zeros(channels))
+        self.project = linear(channels, channels * oscillator_dim, keep_float32=True, rngs=rngs)
+        self.bias = nnx.Param(jnp.zeros(channels), **KEEP)
 
     def __call__(self, x: Array) -> Array:
         y = self.project(x).reshape(*x.shape, self.oscillator_dim)
-        squared = jnp.sum(y.astype(jnp.float32) ** 2, axis=-1)
+        squared = jnp.sum(y**2, axis=-1)
         positive = squared > 0  # the norm's gradient at zero is zero, not NaN
         norm = jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
         return norm + self.bias[...]
@@ -101,8 +103,8 @@ class Model(nnx.Module):
         self.patches = PatchEmbedding(channels, patch_size, rngs=rngs)
         self.gamma = Buffer(jnp.full((1,), gamma))
         table = None if gta else sinusoidal_table(*grid, channels)
-        self.position_c = None if gta else nnx.Param(jnp.array(table))
-        self.position_x = None if gta else nnx.Param(jnp.array(table))
+        self.position_c = None if gta else nnx.Param(jnp.array(table), **KEEP)
+        self.position_x = None if gta else nnx.Param(jnp.array(table), **KEEP)
         self.layers = nnx.List(
             KuramotoLayer(
                 channels,
@@ -130,7 +132,7 @@ class Model(nnx.Module):
             for _ in range(num_layers)
         )
         self.readouts_x = nnx.List(
-            linear(channels, channels, rngs=rngs) if use_readout_x else None
+            linear(channels, channels, keep_float32=True, rngs=rngs) if use_readout_x else None
             for _ in range(num_layers - 1)
         )
         self.head = ProjectionHead(channels, pool=pool, rngs=rngs)
