@@ -26,7 +26,7 @@ KINDS = {
     "bfloat16": ["--config.dtype=bfloat16"],
 }
 PAIRS = (("control", "float32"), ("bfloat16", "float32"), ("bfloat16", "control"))
-SCORES = ("fg_ari", "mbo", "loss")
+SCORES = ("fg_ari", "ari", "mbo", "loss")
 
 
 def main() -> None:
