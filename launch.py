@@ -51,6 +51,8 @@ def run(arguments: list[str]) -> int:
     """Prepares, trains, evaluates, as the options say; returns the exit code."""
     options, config = parse(arguments)
     jax.config.update("jax_compilation_cache_dir", os.path.expanduser(options.cache_dir))
+    # Also what compiles in less than JAX's second: making a model compiles twenty such programs.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     processes.initialize(options.coordinator, options.num_processes, options.process_id)
     workdir = epath.Path(options.workdir).expanduser()
     others = [base.protocol_of(name) for name in config.eval.datasets.split(",") if name]

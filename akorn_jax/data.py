@@ -6,7 +6,7 @@ training and for testing.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +22,7 @@ from akorn_jax.errors import UserError
 Bounds = tuple[int | None, int | None]
 
 BLOCK = 128  # records that are read at a time
+COUNTED = {"visible": "segmentation", "listed": "visibility"}  # what `num_objects` looks at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,14 +69,14 @@ def load(
         UserError: if the prepared data has fewer scenes than the protocol needs, or none.
     """
     builder = open_builder(data["name"], data_dir)
-    scenes = list(_kept(builder, data, part, objects))
+    scenes = list(_kept(builder, data, part, objects=objects))
     if not scenes:
         low, high = ("any number" if bound is None else bound for bound in objects)
         raise UserError(
             f"{data['name']}: no {part} scene has {low} to {high} objects; change "
             "config.eval.min_objects or config.eval.max_objects."
         )
-    records, found, counts = zip(*scenes, strict=True)
+    records, found = zip(*scenes, strict=True)
     arrays = {name: np.stack([example[name] for example in found]) for name in found[0]}
     metadata = builder.info.metadata or {}
     return Examples(
@@ -83,10 +84,30 @@ def load(
         labels=arrays.pop("segmentation", None),
         attributes=arrays,
         records=np.asarray(records),
-        counts=np.asarray(counts),
+        counts=np.array([num_objects(example, data["count"]) for example in found]),
         background_ids=tuple(metadata.get("background_ids", (0,))),
         ignore_ids=tuple(metadata.get("ignore_ids", ())),
     )
+
+
+def load_fields(
+    data: Mapping[str, Any], part: str, data_dir: str | Path, names: Sequence[str]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Some fields of `load`'s scenes, `[N, ...]` by name, and their places in the prepared split.
+
+    Args:
+        data: `config.data`, a protocol.
+        part: "train", "validation" or "test".
+        data_dir: where the datasets are prepared.
+        names: "image", "segmentation" or attributes; what else a record has is not decoded.
+
+    Raises:
+        UserError: as `load`.
+    """
+    builder = open_builder(data["name"], data_dir)
+    records, found = zip(*_kept(builder, data, part, names=names), strict=True)
+    arrays = {name: np.stack([example[name] for example in found]) for name in names}
+    return arrays, np.asarray(records)
 
 
 def open_builder(name: str, data_dir: str | Path) -> tfds.core.DatasetBuilder:
@@ -124,6 +145,7 @@ class Stored:
         data: `config.data`, a protocol.
         part: "train", "validation" or "test".
         data_dir: where the datasets are prepared.
+        names: "image", "segmentation" or attributes: what is decoded; None: all.
 
     Attributes:
         records: `[N]`, each scene's place in the prepared split.
@@ -132,13 +154,19 @@ class Stored:
         UserError: as `load`.
     """
 
-    def __init__(self, data: Mapping[str, Any], part: str, data_dir: str | Path) -> None:
+    def __init__(
+        self,
+        data: Mapping[str, Any],
+        part: str,
+        data_dir: str | Path,
+        names: Sequence[str] | None = None,
+    ) -> None:
         builder = open_builder(data["name"], data_dir)
         self._data = dict(data)
         self._codes = _codes(builder)
         if is_filtered(data):
             logging.info("Looking which scenes of %s the protocol keeps.", data["name"])
-            self.records = np.asarray([record for record, _, _ in _kept(builder, data, part)])
+            self.records = np.array([record for record, _ in _kept(builder, data, part, names=())])
         else:
             split, start, stop = _slice(builder, data, part)
             total = builder.info.splits[split].num_examples
@@ -146,7 +174,7 @@ class Stored:
             _check_enough(min(stop, total), data, part)
             self.records = np.arange(start, stop)
         split, _, _ = _slice(builder, data, part)
-        self._source = builder.as_data_source(split=split)
+        self._source = _Records(builder, split, names)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -190,12 +218,15 @@ def _kept(
     builder: tfds.core.DatasetBuilder,
     data: Mapping[str, Any],
     part: str,
+    *,
+    names: Sequence[str] | None = None,
     objects: Bounds | None = None,
-) -> Iterator[tuple[int, dict[str, np.ndarray], int]]:
-    """The scenes of a part in file order, with their places in the split and object counts.
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """The scenes of a part in file order, with their places in the split.
 
-    `objects` is as for `load`.
+    `names` are the fields wanted, None for all; `objects` is as for `load`.
     """
+    data = dict(data)  # a ConfigDict is slow to look into, and every scene does
     split, start, stop = _slice(builder, data, part)
     kept_bounds = (data["min_objects"], data["max_objects"])
     wanted = kept_bounds if objects is None else objects
@@ -203,30 +234,56 @@ def _kept(
     if stop is not None and not is_filtered(data):
         total = min(total, stop)  # no more than are needed
     kept, codes = 0, _codes(builder)
-    if objects is None and not is_filtered(data):
+    counted = objects is not None or is_filtered(data)
+    if not counted:
         kept = min(start, total)  # all are, so those before need not be read
-    for record, example in _read(builder, split, kept, total):
+    elif names is not None:
+        names = {*names, COUNTED[data["count"]]}
+    for record, example in _Records(builder, split, names).read(kept, total):
         example = transform(example, data, codes)
-        count = num_objects(example, data["count"])
+        count = num_objects(example, data["count"]) if counted else None  # no bounds then
         if kept >= start and _within(count, wanted):
-            yield record, example, count
+            yield record, example
         kept += _within(count, kept_bounds)
         if stop is not None and kept == stop:
             break
     _check_enough(kept, data, part)
 
 
-def _read(
-    builder: tfds.core.DatasetBuilder, split: str, start: int, stop: int
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The records of a split from `start` to `stop`, with their places.
+class _Records:
+    """The records of a split, of which only some fields are decoded.
 
-    They are read by blocks, which takes less than half the time of one by one.
+    TFDS's own `decode.PartialDecoding` does not work on its data sources.
+
+    Args:
+        builder: a prepared dataset.
+        split: its split.
+        names: the fields wanted; None: all. All are decoded too where a name is no field of the
+            record but of its list of objects.
     """
-    source = builder.as_data_source(split=split)
-    for first in range(start, stop, BLOCK):
-        places = list(range(first, min(first + BLOCK, stop)))
-        yield from zip(places, source.__getitems__(places), strict=True)
+
+    def __init__(
+        self, builder: tfds.core.DatasetBuilder, split: str, names: Collection[str] | None
+    ) -> None:
+        stored = builder.info.features
+        some = names is not None and set(names) <= set(stored)
+        chosen = {name: stored[name] for name in names} if some else dict(stored)
+        self._features = tfds.features.FeaturesDict(chosen)
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        self._source = builder.as_data_source(split=split, deserialize_method=raw)
+
+    def __getitem__(self, place: int) -> dict[str, Any]:
+        return self._features.deserialize_example_np(self._source[place])
+
+    def read(self, start: int, stop: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The records from `start` to `stop`, with their places.
+
+        They are read by blocks, which takes less than half the time of one by one.
+        """
+        for first in range(start, stop, BLOCK):
+            places = range(first, min(first + BLOCK, stop))
+            for place, record in zip(places, self._source.__getitems__(places), strict=True):
+                yield place, self._features.deserialize_example_np(record)
 
 
 def _check_enough(kept: int, data: Mapping[str, Any], part: str) -> None:
@@ -253,23 +310,23 @@ def transform(
     Objects of TFDS's `clevr` become attributes as our builders store them.
 
     Args:
-        example: as stored.
+        example: as stored, or some of its fields.
         data: a protocol.
         codes: tables from stored to common codes, by attribute.
     """
     if "objects" in example:
         example = {"image": example["image"], **properties.from_tfds(example["objects"])}
     example = {name: np.asarray(value) for name, value in example.items()}
-    example |= {name: table[example[name]] for name, table in codes.items()}
-    image = example["image"]
-    image = image if image.ndim == 3 else image[..., None]
-    if image.shape[-1] == 1:
-        image = np.repeat(image, 3, axis=-1)
-    size = image.shape[:2]
-    example["image"] = _cut(image, data, data["interpolation"])
+    example |= {n: table[example[n]] for n, table in codes.items() if n in example}
+    if "image" in example:
+        image = example["image"]
+        image = image if image.ndim == 3 else image[..., None]
+        if image.shape[-1] == 1:
+            image = np.repeat(image, 3, axis=-1)
+        example["image"] = _cut(image, data, data["interpolation"])
     if "segmentation" in example:
-        labels = example["segmentation"].reshape(size)
-        example["segmentation"] = _cut(labels, data, "nearest")
+        labels = example["segmentation"]
+        example["segmentation"] = _cut(labels.reshape(labels.shape[:2]), data, "nearest")
     return example
 
 
@@ -307,7 +364,7 @@ def num_objects(example: Mapping[str, np.ndarray], count: str) -> int:
     return int(np.sum(example["visibility"][1:]))
 
 
-def _within(count: int, bounds: Bounds) -> bool:
+def _within(count: int | None, bounds: Bounds) -> bool:
     low, high = bounds
     return (low is None or count >= low) and (high is None or count <= high)
 

@@ -69,17 +69,16 @@ def make(config: ConfigDict, names: Sequence[str], mesh: Mesh) -> "Resident | St
         raise UserError(f"config.data.loading={loading!r} is unknown; use resident or stream.")
     filtered = data.is_filtered(config.data)
     if loading == "stream" or not filtered:
-        stored = data.Stored(config.data, "train", config.data_dir)
+        stored = data.Stored(config.data, "train", config.data_dir, names)
         order = Order(len(stored), config.batch_size, config.seed)
     if loading == "stream":
         return Stream(stored, names, order, mesh, config.num_steps, config.data.num_workers)
     if not filtered:  # so the size is known before all is read
         check_fits(len(stored), _size(fields(stored[0], names)), mesh)
-    examples = data.load(config.data, "train", config.data_dir)
-    arrays = fields(examples, names)
-    check_fits(len(examples), _size(arrays) / len(examples), mesh)
-    order = Order(len(examples), config.batch_size, config.seed)
-    return Resident(arrays, order, mesh, examples.records)
+    arrays, records = data.load_fields(config.data, "train", config.data_dir, names)
+    check_fits(len(records), _size(arrays) / len(records), mesh)
+    order = Order(len(records), config.batch_size, config.seed)
+    return Resident(arrays, order, mesh, records)
 
 
 class Resident:

@@ -61,9 +61,9 @@ def main(arguments: list[str]) -> int:
             lap("the rest")
             lowered = update.lower(*args)
             lap("trace the step")
-            lowered.compile()
+            compiled = lowered.compile()
             lap("compile or load the step")
-            result = jax.block_until_ready(update(*args))
+            result = jax.block_until_ready(compiled(*args))
             lap("make the step")
             return result
 

@@ -27,6 +27,23 @@ def test_load_cuts_the_protocols_slice_and_crop(tiny, data_dir):
     assert data.load(tiny.data, "train", data_dir).records[0] == 32
 
 
+@pytest.mark.parametrize("bounds", [(None, None), (3, 3)])
+@pytest.mark.parametrize("names", [("image",), ("segmentation", "color"), ("visibility",)])
+def test_some_fields_are_those_of_whole_scenes(tiny, data_dir, bounds, names):
+    tiny.data.min_objects, tiny.data.max_objects = bounds
+    whole = data.load(tiny.data, "train", data_dir)
+    expected = {"image": whole.images, "segmentation": whole.labels, **whole.attributes}
+    arrays, records = data.load_fields(tiny.data, "train", data_dir, names)
+    assert arrays.keys() == set(names)
+    np.testing.assert_array_equal(records, whole.records)
+    stored = data.Stored(tiny.data, "train", data_dir, names)
+    np.testing.assert_array_equal(stored.records, whole.records)
+    for name in names:
+        np.testing.assert_array_equal(arrays[name], expected[name])
+        np.testing.assert_array_equal(stored[5][name], expected[name][5])
+    assert stored[5].keys() == set(names), "nothing else is decoded"
+
+
 def test_too_few_scenes_are_refused_with_both_counts(tiny, data_dir):
     tiny.data.train = (0, 1000)
     with pytest.raises(UserError, match=r"has 128 scenes that fit, train=\(0, 1000\) needs 1000"):

@@ -66,7 +66,7 @@ def test_processes_that_read_give_the_same(tiny, mesh):
 
 def test_more_than_fits_is_refused_before_it_is_read(tiny, mesh, monkeypatch):
     monkeypatch.setattr(feed, "memory_of", lambda device: 60_000.0)
-    monkeypatch.setattr(data, "load", None)
+    monkeypatch.setattr(data, "load_fields", None)
     with pytest.raises(UserError, match=r"96 scenes take .* use config.data.loading=stream") as e:
         feed.make(tiny, ("image",), mesh)
     assert "\n" not in str(e.value)
