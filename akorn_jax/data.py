@@ -5,6 +5,7 @@ prepared records, which crop and size, which scenes are kept, and which of the k
 training and for testing.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -261,6 +262,9 @@ class _Records:
         split: its split.
         names: the fields wanted; None: all. All are decoded too where a name is no field of the
             record but of its list of objects.
+
+    Raises:
+        UserError: when records of a damaged file are read.
     """
 
     def __init__(
@@ -276,11 +280,14 @@ class _Records:
             and (info.shape, info.np_dtype) == ((), np.dtype(object))
             for info in stored_as
         )
+        self._directory = builder.data_dir
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
         self._source = builder.as_data_source(split=split, deserialize_method=raw)
 
     def __getitem__(self, place: int) -> dict[str, Any]:
-        return self._decode(self._source[place])
+        with self._naming_damage():
+            record = self._source[place]
+        return self._decode(record)
 
     def read(self, start: int, stop: int) -> Iterator[tuple[int, dict[str, Any]]]:
         """The records from `start` to `stop`, with their places.
@@ -289,8 +296,21 @@ class _Records:
         """
         for first in range(start, stop, BLOCK):
             places = range(first, min(first + BLOCK, stop))
-            for place, record in zip(places, self._source.__getitems__(places), strict=True):
+            with self._naming_damage():
+                records = self._source.__getitems__(places)
+            for place, record in zip(places, records, strict=True):
                 yield place, self._decode(record)
+
+    @contextlib.contextmanager
+    def _naming_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:  # what array_record says of a damaged file
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{self._directory}: a prepared file is damaged ({reason}); delete the directory "
+                "and run with --mode=prepare again."
+            ) from error
 
     def _decode(self, record: bytes) -> dict[str, Any]:
         if not self._are_bytes:

@@ -1,5 +1,6 @@
 """Protocols cut what the papers cut, and the order is a pure function of seed and step."""
 
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -70,6 +71,21 @@ def test_tuples_of_another_length_are_refused(tiny, data_dir, field, value, expe
 def test_unprepared_data_are_named(tiny, tmp_path):
     with pytest.raises(UserError, match="tetrominoes/procedural is not prepared in"):
         data.load(tiny.data, "train", tmp_path)
+
+
+def test_a_damaged_prepared_file_is_named(tiny, data_dir, tmp_path):
+    shutil.copytree(data_dir, tmp_path / "copy")
+    (path,) = (tmp_path / "copy").rglob("*-train.array_record*")
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 400] = bytes(byte ^ 255 for byte in content[middle : middle + 400])
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"^{path.parent}: a prepared file is damaged") as caught:
+        data.load(tiny.data, "train", tmp_path / "copy")
+    assert "\n" not in str(caught.value)
+    stored = data.Stored(tiny.data, "train", tmp_path / "copy", ("image",))
+    with pytest.raises(UserError, match="a prepared file is damaged"):
+        [stored[i] for i in range(len(stored))]
 
 
 def test_filter_counts_kept_scenes_in_file_order(tiny, data_dir):
