@@ -12,31 +12,43 @@ Array = jax.Array
 class ModelOutput:
     """The parts that a model has; absent parts are None.
 
-    Tasks, evaluation and reports ask for parts by name and never for the model's name, so a model
-    that fills a part gets everything that is built on it.
+    Tasks, evaluators and report panels ask for parts by name and never for the model's name, so a
+    model that fills a part gets everything that is built on it. Leading axes are `[B]`, or
+    `[B, T]` for video. K is the same in all parts: slots, objects or cells.
 
     Attributes:
+        terms: name -> `[B]`, the paper's terms of the objective, summed over pixels and latents as
+            the paper sums them, unweighted: a task weighs them.
+        recon: `[B, H, W, C]`, the reconstructed image, in [0, 1]; clipped for pictures only.
+        masks: `[B, K, H, W]`, sum to 1 over K; the background is a mask like any other, the first.
+            Where a model has foreground masks only, the first is 1 less their sum, which may be
+            negative where objects overlap.
+        slots: `[B, K, D]`, one vector per object.
+        patches: `[B, K, H, W, C]`, what each mask shows, before masking.
+        presence: `[B, K]` in [0, 1], whether there is an object; without the background where the
+            model has none.
+        boxes: `[B, K, 4]` as (y0, x0, y1, x1) in [0, 1] of the image; K as in `presence`.
         features: `[B, h, w, D]`, what is clustered into objects where there are no masks.
-        embedding: `[B, D]`, one vector an image (contrastive learning).
-        masks: `[B, K, H, W]` in [0, 1], sums to 1 over the K slots.
-        recon: `[B, H, W, C]`, the reconstructed image, in [0, 1] or clipped for pictures only.
-        slots: `[B, K, D]`, one vector an object.
+        embedding: `[B, D]`, one vector per image (contrastive learning).
         logits: `[B, ...]`, class scores or predicted properties.
-        penalties: name -> `[B]`, extra terms of the objective.
-        trajectory: what happened inside, step by step, when asked for (`trajectory=True`). Each
-            part has an entry a layer:
+        trajectory: intermediate states when asked for (`trajectory=True`). Each part is a tuple
+            with one entry per layer:
             "oscillators" `[T, B, h, w, C]` and "energies" `[T + 1, B]` of Kuramoto layers, where
             row 0 of the energies is zeros and row s + 1 is the energy after s steps;
             "tokens" `[T, B, h, w, C]` of other layers that are applied T times;
-            "attention" `[T, B, K, h, w]` of slots over the features, in [0, 1]: how each iteration
-            of Slot Attention shares every place among the K slots, so it sums to 1 over them.
+            "attention" `[T, B, K, h, w]` of slots over the features, in [0, 1], sums to 1 over K;
+            "masks" `[T, B, K, H, W]` of models that refine their masks;
+            "levels" `[T, B, h, w, L, D]` of part-whole hierarchies.
     """
 
+    terms: dict[str, Array] | None = None
+    recon: Array | None = None
+    masks: Array | None = None
+    slots: Array | None = None
+    patches: Array | None = None
+    presence: Array | None = None
+    boxes: Array | None = None
     features: Array | None = None
     embedding: Array | None = None
-    masks: Array | None = None
-    recon: Array | None = None
-    slots: Array | None = None
     logits: Array | None = None
-    penalties: dict[str, Array] | None = None
     trajectory: dict[str, tuple[Array, ...]] | None = None

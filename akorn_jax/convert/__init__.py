@@ -1,9 +1,13 @@
 """Official PyTorch weights, in and out.
 
-`python -m akorn_jax.convert --help` converts files.
+The weight map of `models/NAME.py` (or `layers/NAME.py`) is `convert/NAME.py`, found by name. It has
+`entries(model, dialect)`, and `dialect(names)` where several repositories name the same arrays
+differently. `python -m akorn_jax.convert --help` converts files.
 """
 
 import importlib
+import importlib.util
+import pkgutil
 from collections.abc import Mapping
 from types import ModuleType
 
@@ -13,14 +17,7 @@ from flax import nnx
 from akorn_jax.convert import layout
 from akorn_jax.errors import UserError
 
-# Which module of this package names the arrays of which module of models or layers.
-_FAMILIES = {
-    "akorn_jax.models.akorn": "akorn",
-    "akorn_jax.models.itrsa": "akorn",
-    "akorn_jax.layers.slot_attention": "slot_attention",
-    "akorn_jax.models.slot_attention": "slot_attention",
-    "akorn_jax.models.set_prediction": "slot_attention",
-}
+NOT_MAPS = ("__main__", "files", "layout")
 
 
 def load_official(model: nnx.Module, state_dict: Mapping[str, np.ndarray]) -> None:
@@ -29,31 +26,37 @@ def load_official(model: nnx.Module, state_dict: Mapping[str, np.ndarray]) -> No
     Raises:
         UserError: one line with every unknown, missing and misshapen name.
     """
-    family = _family(model)
-    if hasattr(family, "dialect"):
-        dialect = family.dialect(state_dict)
-        layout.load(family.entries(model, dialect), state_dict)
-        model.dialect = dialect
-    else:
-        layout.load(family.entries(model), state_dict)
+    layout.load(_entries(model, state_dict), state_dict)
 
 
-def to_official(model: nnx.Module) -> dict[str, np.ndarray]:
+def to_official(model: nnx.Module, dialect: str | None = None) -> dict[str, np.ndarray]:
     """The official state dict of a model, the inverse of `load_official`.
 
-    Where repositories name the same arrays differently, a model answers in the names that it was
-    loaded by.
+    Args:
+        model: one that has a weight map.
+        dialect: whose names to use where repositories differ; the map's default if None.
     """
-    family = _family(model)
+    weight_map = _weight_map(model)
     return layout.save(
-        family.entries(model, model.dialect) if hasattr(model, "dialect") else family.entries(model)
+        weight_map.entries(model) if dialect is None else weight_map.entries(model, dialect)
     )
 
 
-def _family(model: nnx.Module) -> ModuleType:
-    family = _FAMILIES.get(type(model).__module__)
-    if family is None:
-        raise UserError(
-            f"{type(model).__module__} has no official weights; known: {', '.join(_FAMILIES)}."
-        )
-    return importlib.import_module(f"akorn_jax.convert.{family}")
+def known() -> list[str]:
+    """The names of all weight maps."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in NOT_MAPS)
+
+
+def _entries(model: nnx.Module, state_dict: Mapping[str, np.ndarray]) -> list[layout.Entry]:
+    weight_map = _weight_map(model)
+    if not hasattr(weight_map, "dialect"):
+        return weight_map.entries(model)
+    return weight_map.entries(model, weight_map.dialect(state_dict))
+
+
+def _weight_map(model: nnx.Module) -> ModuleType:
+    module = type(model).__module__
+    name = module.rpartition(".")[2]
+    if name not in known():
+        raise UserError(f"{module} has no official weights; known: {', '.join(known())}.")
+    return importlib.import_module(f"akorn_jax.convert.{name}")

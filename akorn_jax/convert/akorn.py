@@ -22,9 +22,14 @@ from akorn_jax.layers.patch import PatchEmbedding
 from akorn_jax.models import akorn, itrsa
 
 
-def entries(model: akorn.Model | itrsa.Model) -> list[Entry]:
-    """Every official array of a model."""
-    return list(_akorn(model) if isinstance(model, akorn.Model) else _itrsa(model))
+def entries(model: akorn.Model) -> list[Entry]:
+    """Every official array of an AKOrN."""
+    return list(_akorn(model))
+
+
+def itrsa_entries(model: itrsa.Model) -> list[Entry]:
+    """Every official array of an ItrSA."""
+    return list(_itrsa(model))
 
 
 def _akorn(model: akorn.Model) -> Iterator[Entry]:

@@ -8,7 +8,7 @@ Array = jax.Array
 
 
 class Task:
-    """Mean squared error of `ModelOutput.recon`, plus the model's penalties.
+    """Mean squared error of `ModelOutput.recon`, plus the model's terms.
 
     Args:
         flip: mirror each image with probability 1/2, as Krimmel et al. do.
@@ -35,6 +35,6 @@ class Task:
             images = jnp.where(flipped, images[:, :, ::-1], images)
         output = model(images, key=model_key, train=True)
         terms = {"mse": jnp.mean((2 * (output.recon - images)) ** 2)}
-        for name, penalty in (output.penalties or {}).items():
-            terms[name] = penalty.mean()
+        for name, term in (output.terms or {}).items():
+            terms[name] = term.mean()
         return sum(terms.values()), terms

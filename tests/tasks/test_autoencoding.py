@@ -28,10 +28,10 @@ class Gray(nnx.Module):
     def __call__(self, images, *, key, train):
         assert train
         recon = jnp.full_like(images, 0.5)
-        return ModelOutput(recon=recon, penalties={"dull": jnp.full(len(images), 0.5)})
+        return ModelOutput(recon=recon, terms={"dull": jnp.full(len(images), 0.5)})
 
 
-def test_loss_is_the_squared_error_between_minus_one_and_one_plus_penalties(batch):
+def test_loss_is_the_squared_error_between_minus_one_and_one_plus_terms(batch):
     loss, metrics = Task().loss(Gray(), batch, KEY)
     error = np.mean((batch["image"] / 127.5 - 1) ** 2)
     np.testing.assert_allclose(metrics["mse"], error, rtol=1e-5)

@@ -1,0 +1,85 @@
+"""What the parity tests share: fixture files, empty models, recorded noise, comparisons."""
+
+import ast
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from akorn_jax.layers.noise import Noise
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+def files(family: str, pattern: str) -> list[Path]:
+    """All fixture files of a family, e.g. ("monet", "monet*.npz"); there is at least one."""
+    found = sorted((FIXTURES / family).glob(pattern))
+    assert found, f"tests/fixtures/{family} has no {pattern}"
+    return found
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    return dict(np.load(path))
+
+
+def literal(array: np.ndarray) -> object:
+    """A Python literal stored as a string, e.g. `config`."""
+    return ast.literal_eval(str(array))
+
+
+def below(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with a prefix, without it."""
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def empty(make: Callable[[], nnx.Module]) -> nnx.Module:
+    """A module full of zeros, to be loaded: initial numbers take long to compile."""
+    graphdef, state = nnx.split(nnx.eval_shape(make))
+    return nnx.merge(graphdef, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), state))
+
+
+def last(array: np.ndarray) -> np.ndarray:
+    """Channels last, of `[..., C, h, w]`."""
+    return np.moveaxis(array, -3, -1)
+
+
+def relative(actual: np.ndarray, expected: np.ndarray) -> float:
+    """The largest error as a share of the largest entry; infinite where the shapes differ."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    if actual.shape != expected.shape:
+        return float("inf")
+    return float(np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-12))
+
+
+class Recorded(Noise):
+    """Hands out recorded draws, in their order, and checks that the shapes are those asked for.
+
+    Args:
+        draws: arrays in our layout (channels last).
+    """
+
+    def __init__(self, draws: Iterable[np.ndarray]) -> None:
+        self._left = [jnp.asarray(draw) for draw in draws]
+
+    def normal(self, shape: tuple[int, ...]) -> jax.Array:
+        return self._take(shape)
+
+    def uniform(self, shape: tuple[int, ...]) -> jax.Array:
+        return self._take(shape)
+
+    def exponential(self, shape: tuple[int, ...]) -> jax.Array:
+        return self._take(shape)
+
+    def permutation(self, n: int) -> jax.Array:
+        return self._take((n,))
+
+    def assert_used(self) -> None:
+        assert not self._left, f"{len(self._left)} recorded draws were not asked for"
+
+    def _take(self, shape: tuple[int, ...]) -> jax.Array:
+        draw = self._left.pop(0)
+        assert draw.shape == tuple(shape), f"asked for {shape}, recorded {draw.shape}"
+        return draw
