@@ -106,4 +106,8 @@ def complete(saved: ConfigDict) -> ConfigDict:
     config.data = protocols.protocol(next(iter(PROTOCOLS)), procedural=False)
     config.unlock()
     config.update(saved)
+    for name in ("num_slots", "num_iterations"):  # once fields of their own; 0 was unset
+        value = config.eval.pop(name, 0)
+        if value:
+            config.eval.options[name] = value
     return config
