@@ -178,7 +178,7 @@ def _cell(mean: float, error: float) -> str:
 
 
 def draw(curves: Sequence[Curve], dataset: str, trained: int | None) -> bytes:
-    """The curves as a PNG: a panel a number of slots, a line a way to gather.
+    """The curves as a PNG: one panel per slot count, one line per aggregation.
 
     Args:
         curves: of `measure`.

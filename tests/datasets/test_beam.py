@@ -10,7 +10,7 @@ import datasets.tetrominoes
 from datasets import beam_scenes
 from datasets.errors import DatasetError
 from datasets.scenes import tetrominoes as scenes
-from datasets.streams import Source
+from datasets.sources import Source
 
 HAS_BEAM = importlib.util.find_spec("apache_beam") is not None
 
