@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from datasets import beam_scenes, partition, progress, sources
+from datasets import beam, partition, progress, sources
 from datasets.errors import DatasetError
 from datasets.schemas import Schema
 from datasets.shards import Serializer, Shards, ShardWriter
@@ -92,7 +92,7 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
             )
             return {"train": sources.published(path, variant.schema, self.source.max_records)}
         if self._use_beam:
-            return {"train": beam_scenes.transform(variant.draw, self.scenes, self.source.seed)}
+            return {"train": beam.transform(variant.draw, self.scenes, self.source.seed)}
         return {"train": self.stream(self.scenes)}
 
     @property

@@ -40,14 +40,8 @@ def test_the_installed_command_runs_from_any_directory(tmp_path):
     copy = tmp_path / "source"  # a build leaves files beside what it builds
     for name in ("akorn_jax", "configs", "datasets"):
         shutil.copytree(ROOT / name, copy / name)
-    files = (
-        "launch.py",
-        "setup.py",
-        "pyproject.toml",
-        "README.md",
-        *(file for group in FILES.values() for file in group),
-    )
-    for name in files:
+    requirements = [file for group in FILES.values() for file in group]
+    for name in ("launch.py", "setup.py", "pyproject.toml", "README.md", *requirements):
         shutil.copy(ROOT / name, copy)
     subprocess.run([*pip, copy], check=True)
     away = tmp_path / "away"
