@@ -15,6 +15,8 @@ diverged (one line says what); 75 another of several processes died, run again (
 """
 
 import argparse
+import contextlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -26,7 +28,8 @@ from etils import epath
 from akorn_jax import evaluate, report, run_config, sample, train
 from akorn_jax.data import records
 from akorn_jax.errors import UserError
-from akorn_jax.runtime import processes, progress, provenance
+from akorn_jax.runtime import processes, progress, provenance, storage
+from akorn_jax.runtime.lock import DirectoryLock
 from akorn_jax.runtime.preemption import Outcome
 from configs import base, protocols
 from datasets.contact_sheet import contact_sheet
@@ -43,11 +46,17 @@ def main(arguments: list[str]) -> int:
     Returns:
         The exit code.
     """
+    for stream in (sys.stdout, sys.stderr):  # "±" must not cost a result on an ASCII terminal
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         return run(arguments)
     except (UserError, DatasetError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("error: interrupted; rerun the same command to resume.", file=sys.stderr)
+        return 130
 
 
 def run(arguments: list[str]) -> int:
@@ -56,20 +65,38 @@ def run(arguments: list[str]) -> int:
     jax.config.update("jax_compilation_cache_dir", os.path.expanduser(options.cache_dir))
     # Also what compiles in less than JAX's second: making a model compiles twenty such programs.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_enable_x64", False)  # config.dtype says what is computed in
     processes.initialize(options.coordinator, options.num_processes, options.process_id)
-    workdir = epath.Path(options.workdir).expanduser()
+    check_devices()
+    workdir = epath.Path(storage.clean(options.workdir))
     others = [protocols.protocol_of(name) for name in config.eval.datasets.split(",") if name]
     if options.mode in (None, "train"):
         run_config.check_same(config, workdir)
     if options.mode != "prepare":
         run_config.make_directory(workdir)
+    with writing(workdir, options.mode):
+        return work(options, config, workdir, others, arguments)
+
+
+def work(
+    options: argparse.Namespace,
+    config: run_config.ConfigDict,
+    workdir: epath.Path,
+    others: list[run_config.ConfigDict],
+    arguments: list[str],
+) -> int:
+    """What the mode asks for, in its order; returns the exit code."""
+    if options.mode != "prepare":
         progress.setup_logging(workdir, jax.process_index())
     for protocol in (config.data, *others):
         prepare_data(protocol, config)
     if options.mode == "browse":
         sheet = workdir / "figures" / f"{config.data.name.replace('/', '-')}.png"
-        contact_sheet(config.data.name, config.data_dir, sheet)
-        print(f"Scenes: {sheet}")
+        try:
+            contact_sheet(config.data.name, storage.plain(config.data_dir), sheet)
+        except OSError as error:
+            raise UserError(f"{sheet}: cannot be written ({error.strerror}).") from error
+        progress.say(f"Scenes: {sheet}")
     if options.mode in (None, "train"):
         provenance.record(workdir, arguments)
         outcome = train.train(config, workdir)
@@ -84,10 +111,34 @@ def run(arguments: list[str]) -> int:
     if options.mode in (None, "evaluate") and processes.is_primary():
         evaluate.evaluate(config, workdir, others)
     if options.mode == "sample" and processes.is_primary():
-        print(f"Samples: {sample.sample(config, workdir, options.num_images)}")
+        progress.say(f"Samples: {sample.sample(config, workdir, options.num_images)}")
     if options.mode in REPORTING and processes.is_primary():
-        print(f"Report: {report.write(config, workdir, options.compare)}")
+        progress.say(f"Report: {report.write(config, workdir, options.compare)}")
     return 0
+
+
+def writing(workdir: epath.Path, mode: str | None) -> contextlib.AbstractContextManager:
+    """The lock of a run's directory, where this process writes there."""
+    if mode == "prepare" or not processes.is_primary():
+        return contextlib.nullcontext()
+    return DirectoryLock(workdir)
+
+
+def check_devices() -> None:
+    """Refuses a platform that JAX_PLATFORMS names and that is not there.
+
+    Raises:
+        UserError: naming it.
+    """
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        reason = (str(error).splitlines() or ["JAX cannot start it"])[0][:200]
+        raise UserError(
+            f"JAX_PLATFORMS={platforms}: no such device ({reason}); install jax for it (README), "
+            "or unset JAX_PLATFORMS."
+        ) from error
 
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, run_config.ConfigDict]:
@@ -128,7 +179,10 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, run_config.ConfigDi
         recipe = os.path.basename(options.config).replace(".py", "").replace(":", "_")
         options.workdir = os.path.join("runs", recipe)
     if options.config is None:
-        config = base.complete(run_config.from_workdir(epath.Path(options.workdir).expanduser()))
+        workdir = epath.Path(storage.clean(options.workdir))
+        config = base.complete(run_config.from_workdir(workdir))
+    elif options.config.endswith(".json"):
+        config = base.complete(run_config.from_json(epath.Path(options.config).expanduser()))
     else:
         config = run_config.from_recipe(_recipe_file(options.config))
     return options, run_config.override(config, overrides)
@@ -151,7 +205,7 @@ def prepare_data(protocol: run_config.ConfigDict, config: run_config.ConfigDict)
         return
     prepare(
         protocol.name,
-        config.data_dir,
+        storage.plain(config.data_dir),
         raw_dir=protocol.raw_dir or config.data.raw_dir,
         max_records=protocol.max_records,
         seed=protocol.seed,

@@ -20,6 +20,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from akorn_jax.data import properties
 from akorn_jax.errors import UserError
+from akorn_jax.runtime import storage
 
 Bounds = tuple[int | None, int | None]
 
@@ -120,7 +121,7 @@ def open_builder(name: str, data_dir: str | Path) -> tfds.core.DatasetBuilder:
         UserError: if it is not prepared there.
     """
     try:
-        builder = tfds.builder(name, data_dir=data_dir)
+        builder = tfds.builder(name, data_dir=storage.plain(data_dir))
     except tfds.core.DatasetNotFoundError:
         builder = None
     if builder is None or not builder.is_prepared():
