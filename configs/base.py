@@ -33,7 +33,14 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict()
     config.task = ConfigDict()
 
-    # Optimizer: see akorn_jax/optimizer_settings.py; None stands for the optimizer's own default
+    # Other weights to start from: see akorn_jax/training/init_from.py
+    config.init_from = ConfigDict()
+    config.init_from.path = ""  # a run's directory, or a file of official weights; "" is none
+    config.init_from.source = ""  # what is taken of it, e.g. "encoder"; "" is all
+    config.init_from.target = ""  # what it fills, e.g. "encoder"; "" is the whole model
+    config.init_from.scope = ".*"  # regular expression of the paths that are filled
+
+    # Optimizer: see akorn_jax/optimizer/settings.py; None stands for the optimizer's own default
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 1e-3
@@ -88,8 +95,8 @@ def get_config() -> ConfigDict:
     config.eval.seed = 0  # of the initial oscillators
     config.eval.batch_size = 64
     config.eval.up_tiling = 1  # tiles a side; each is a forward pass of its own
-    config.eval.num_slots = 0  # slots, for models that have them; 0: as trained
-    config.eval.num_iterations = 0  # iterations of Slot Attention; 0: as trained
+    config.eval.evaluators = ""  # modules of akorn_jax/evaluation, e.g. "segmentation,objects"
+    config.eval.options = ConfigDict()  # of the model's call, e.g. options.num_slots=11
     config.eval.min_objects = 0  # with max_objects: which scenes count; both 0: the protocol's
     config.eval.max_objects = 0  # 0, where min_objects is not: any number
     config.eval.pca = 128  # principal components that are kept of wider features

@@ -1,7 +1,7 @@
 """Optimizers, learning-rate schedules and the moving average of the weights.
 
 Everything is set by the flat `config.optimizer`, whose fields are those of
-`optimizer_settings.Settings`. The semantics are PyTorch's, in which most reference systems were
+`optimizer.settings.Settings`. The semantics are PyTorch's, in which most reference systems were
 trained: `weight_decay` of Adam and RMSprop is an L2 term added to the gradient, that of AdamW is
 decoupled; RMSprop adds `eps` outside the square root and starts its average at zero; clipping
 divides by the norm plus 1e-6.
@@ -20,8 +20,8 @@ import numpy as np
 import optax
 
 from akorn_jax.errors import UserError
-from akorn_jax.names import by_name, path_name
-from akorn_jax.optimizer_settings import Settings, read, read_group
+from akorn_jax.optimizer.settings import Settings, read, read_group
+from akorn_jax.runtime.tree_paths import by_name, path_name
 
 Array = jax.Array
 PyTree = Any
@@ -38,7 +38,7 @@ def make(
         num_steps: length of the training, where a cosine schedule ends.
 
     Returns:
-        The optax transformation and `schedule(t)`, the learning rate of the update that has t
+        The optax tx and `schedule(t)`, the learning rate of the update that has t
         updates before it (a function of ints and of traced arrays). Parameters in a group have
         their own; a plateau's reductions are in the optimizer's state (`plateau_scale`).
 
@@ -130,12 +130,12 @@ class PlateauState(NamedTuple):
     scale: Array  # [], multiplies the learning rate
     best: Array  # [], lowest reported value
     waited: Array  # [], reported values since
-    factor: Array  # [], the settings, so that `report` needs nothing else
+    factor: Array  # [], the settings, so that `observe` needs nothing else
     patience: Array  # []
     min_scale: Array  # []
 
 
-def report(opt_state: PyTree, value: Array) -> PyTree:
+def observe(opt_state: PyTree, value: Array) -> PyTree:
     """Tells the plateau schedules in an optimizer's state a new validation loss.
 
     As PyTorch's ReduceLROnPlateau: an improvement is a value under `best * (1 - 1e-4)`. States
