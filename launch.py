@@ -26,7 +26,7 @@ from akorn_jax.data import records
 from akorn_jax.errors import UserError
 from akorn_jax.runtime import processes, progress, provenance
 from akorn_jax.runtime.preemption import Outcome
-from configs import base
+from configs import base, protocols
 from datasets.contact_sheet import contact_sheet
 from datasets.errors import DatasetError
 from datasets.prepare import prepare
@@ -56,7 +56,7 @@ def run(arguments: list[str]) -> int:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     processes.initialize(options.coordinator, options.num_processes, options.process_id)
     workdir = epath.Path(options.workdir).expanduser()
-    others = [base.protocol_of(name) for name in config.eval.datasets.split(",") if name]
+    others = [protocols.protocol_of(name) for name in config.eval.datasets.split(",") if name]
     if options.mode in (None, "train"):
         run_config.check_same(config, workdir)
     if options.mode != "prepare":

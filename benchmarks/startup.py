@@ -45,6 +45,8 @@ def main(arguments: list[str]) -> int:
     lap("import jax")
     import launch
     from akorn_jax import train
+    from akorn_jax.data import batches
+    from akorn_jax.training import train_state
 
     lap("other imports")
     timed(launch, "prepare_data", "look for the data")

@@ -18,8 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from ml_collections import ConfigDict
 
 from akorn_jax.errors import UserError
+from akorn_jax.optimizer import schedules
 from akorn_jax.optimizer.settings import Settings, read, read_group
 from akorn_jax.runtime.tree_paths import by_name, path_name
 
@@ -45,7 +47,8 @@ def make(
     Raises:
         UserError: a field or value that is not known.
     """
-    settings = read(dict(config), "optimizer")
+    config = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    settings = read(config, "optimizer")
     schedule = _schedule(settings, num_steps)
     groups = [read_group(settings, pair) for pair in settings.groups]
     if not groups:
@@ -190,7 +193,10 @@ def _scale_by_plateau(settings: Settings) -> optax.GradientTransformation:
 
 
 def _schedule(settings: Settings, num_steps: int) -> Schedule:
-    base, warmup = settings.learning_rate, settings.warmup_steps
+    if isinstance(settings.learning_rate, Mapping):
+        rates = schedules.make(settings.learning_rate, "optimizer.learning_rate")
+        return lambda t: settings.multiplier * rates(t)
+    base, warmup = settings.multiplier * settings.learning_rate, settings.warmup_steps
     rate, start = _default(settings.decay_rate, 0.5), _default(settings.decay_start, 0)
     final = _default(settings.final_fraction, 0.0)
 
@@ -215,7 +221,11 @@ def _update_rule(settings: Settings, schedule: Schedule) -> optax.GradientTransf
         scale = optax.scale_by_rms(b2, settings.eps, initial_scale=0.0, eps_in_sqrt=False)
     else:
         b1, b2 = _default(settings.b1, 0.9), _default(settings.b2, 0.999)
-        scale = optax.scale_by_adam(b1, b2, settings.eps)
+        if isinstance(b1, Mapping):
+            adam = optax.inject_hyperparams(optax.scale_by_adam, static_args=("b2", "eps"))
+            scale = adam(b1=schedules.make(b1, "optimizer.b1"), b2=b2, eps=settings.eps)
+        else:
+            scale = optax.scale_by_adam(b1, b2, settings.eps)
     parts = [scale]
     if settings.weight_decay:
         parts = [scale, decay] if settings.name == "adamw" else [decay, scale]

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from ml_collections import ConfigDict
 
 from akorn_jax.errors import UserError
 from akorn_jax.layers import frozen
@@ -49,7 +50,7 @@ def build(kind: str, config: Mapping[str, Any], **kwargs: Any) -> Any:
     Raises:
         UserError: if there is no such module, or it refuses the fields.
     """
-    fields = dict(config)
+    fields = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
     name = fields.pop("name")
     where = f"config.{kind.removesuffix('s')}"
     module = f"akorn_jax.{kind}.{name}"
