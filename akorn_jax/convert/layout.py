@@ -134,6 +134,14 @@ def convolution() -> Layout:
     return Layout(lambda a: a.transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1))
 
 
+def transposed() -> Layout:
+    """A transposed convolution `[in, out, kh, kw]` as a convolution `[kh, kw, in, out]`."""
+    return Layout(
+        lambda a: a.transpose(2, 3, 0, 1)[::-1, ::-1],
+        lambda a: a[::-1, ::-1].transpose(2, 3, 0, 1),
+    )
+
+
 def patches(patch_size: int) -> Layout:
     """A strided convolution as a linear map over patches: `[out, in, p, p]` to `[p p in, out]`."""
     p = patch_size
