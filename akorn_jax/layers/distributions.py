@@ -49,8 +49,24 @@ def mixture_log_prob(
     return jax.nn.logsumexp(joint, axis=axis)
 
 
+def bernoulli_kl(logits: Array, prior_logits: Array) -> Array:
+    """KL(Bernoulli(sigmoid(logits)) || Bernoulli(sigmoid(prior_logits))), elementwise.
+
+    Finite for finite logits, however sure they are. A prior that is given as a probability p has
+    the logit `jax.scipy.special.logit(p)`.
+    """
+    q = jax.nn.sigmoid(logits)
+    odds = q * (logits - prior_logits)
+    return odds + jax.nn.softplus(prior_logits) - jax.nn.softplus(logits)
+
+
 def logistic_noise(u: Array) -> Array:
-    """Uniform numbers in (0, 1) to draws of the standard logistic distribution."""
+    """Uniform numbers in [0, 1] to draws of the standard logistic distribution.
+
+    The ends are moved inwards by float32's epsilon, to +-15.9, as in PyTorch.
+    """
+    eps = float(jnp.finfo(jnp.float32).eps)
+    u = jnp.clip(u, eps, 1 - eps)
     return jnp.log(u) - jnp.log1p(-u)
 
 
