@@ -83,11 +83,11 @@ class ConvBlock(nnx.Module):
         self.conv = Conv(
             in_features, features * upscale**2, kernel_size, stride, padding, rngs=rngs
         )
-        self.norm = None
-        if not bare:
-            self.norm = nnx.GroupNorm(
-                features, groups, epsilon=1e-5, use_fast_variance=False, rngs=rngs
-            )
+        self.norm = (
+            None
+            if bare
+            else nnx.GroupNorm(features, groups, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
+        )
         self.upscale = upscale
 
     def __call__(self, x: Array) -> Array:
