@@ -17,6 +17,7 @@ from jax.scipy.special import logit
 
 from akorn_jax.layers.conv_lstm import ConvLSTM
 from akorn_jax.layers.distributions import (
+    Normal,
     bernoulli_kl,
     normal_kl,
     normal_log_prob,
@@ -39,19 +40,6 @@ WHERE_PRIOR = (np.float32([-1.5, 0, 0, 0]), np.float32([0.1, 0.3, 1, 1]))
 BOOTSTRAP_ALPHA, BOOTSTRAP_PRESENCE = 0.9, 0.99
 
 State = tuple[Array, Array]
-
-
-class Normal(NamedTuple):
-    """Independent normal distributions."""
-
-    mean: Array
-    std: Array
-
-    @classmethod
-    def of(cls, raw: Array) -> "Normal":
-        """From a network's output `[..., 2 D]`: means and, before their softplus, deviations."""
-        mean, std = jnp.split(raw, 2, axis=-1)
-        return cls(mean, jax.nn.softplus(std))
 
 
 class Cells(NamedTuple):
@@ -457,8 +445,7 @@ class Model(nnx.Module):
         layers = jnp.concatenate([alpha * o, alpha, importance], axis=-1)
         layers = place(layers, where, size, eps=1e-15)  # [B, N, H, W, 5]
         y, masks, importance = layers[..., :3], layers[..., 3:4], layers[..., 4:]
-        weights = importance / (jnp.sum(importance, axis=1, keepdims=True) + 1e-15)
-        foreground = jnp.sum(weights * y, axis=1)
+        foreground = jnp.sum(importance * y, axis=1) / (jnp.sum(importance, axis=1) + 1e-15)
         # Where objects overlap the sum is above 1; clipped, it still tells each of them.
         alpha = jnp.sum(masks, axis=1)
         alpha = alpha + jax.lax.stop_gradient(jnp.clip(alpha, 1e-15, 1.0) - alpha)

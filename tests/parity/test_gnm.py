@@ -2,7 +2,6 @@
 
 import functools
 import json
-import zlib
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +10,14 @@ import optax
 import pytest
 from flax import nnx
 
+from akorn_jax import optimizer
 from akorn_jax.convert import load_official, to_official
+from akorn_jax.layers.distributions import Normal
 from akorn_jax.layers.spatial_transformer import corners
 from akorn_jax.models import gnm
+from akorn_jax.optimizer import schedules
+from configs import clevr_gnm
+from tests.parity.recipes import official_parameters
 from tests.parity.tensors import FIXTURES, Recorded, below, empty, files, last, read, relative
 
 PATHS = files("gnm", "gnm*.npz")
@@ -61,51 +65,22 @@ def fields(config):
     return {name: value for name, value in found.items() if value}
 
 
-def recipe(name, shape, seed=0, gain=1.4):
-    """A parameter as a function of its name, where a file is too small to hold it."""
-    stream = np.random.RandomState((zlib.crc32(name.encode()) + seed) % 2**32)
-    u = 2 * stream.random_sample(shape) - 1
-    if len(shape) >= 2 and not name.endswith(("h_0", "c_0")):
-        u = u * gain / np.sqrt(np.prod(shape[1:]))
-    elif name.endswith("weight"):
-        u = 1 + 0.2 * u
-    else:
-        u = 0.2 * u
-    return u.astype(np.float32)
-
-
-def official_parameters(model, arrays):
-    stored = below(arrays, "param/")
-    if stored:
-        return stored
-    state = {
-        name: array if name.startswith(BUFFERS) else recipe(name, array.shape)
-        for name, array in to_official(model).items()
-    }
-    for name, total in below(arrays, "param_sum/").items():
-        magnitude = np.abs(state[name]).sum(dtype=np.float64)
-        actual = state[name].sum(dtype=np.float64)
-        np.testing.assert_allclose(actual, total, atol=1e-6 * magnitude, err_msg=name)
-    return state
+@functools.cache
+def schedules_of_recipe():
+    """The published recipe's options of the model and weights of its terms."""
+    task = clevr_gnm.get_config().task
+    return tuple(
+        {name: schedules.make(spec) for name, spec in specs.to_dict().items()}
+        for specs in (task.options, task.weights)
+    )
 
 
 def schedule(step):
-    """The published options of the model and weights of its terms."""
-
-    def linear(first, final, start, end):
-        return first + (final - first) * np.clip((step - start) / (end - start), 0, 1)
-
-    options = {
-        "temperature": linear(1.0, 0.5, 1000, 20000),
-        "presence_prior": linear(0.1, 0.001, 0, 4000),
-        "bootstrap": 0 < step < 500,
-    }
-    weights = dict.fromkeys(["nll", *TERMS.values()], 1.0) | {
-        "kl_global": linear(0.0, 1.0, 0, 100_000),
-        "aux_where": linear(10.0, 1.0, 0, 500),
-        "aux_bg": linear(50.0, 1.0, 0, 50_000),
-    }
-    return options, weights
+    """(options, weights) at a step of the training."""
+    return tuple(
+        {name: np.float32(value(step)) for name, value in values.items()}
+        for values in schedules_of_recipe()
+    )
 
 
 def cells(array):
@@ -134,7 +109,9 @@ class Case:
         self.arguments = fields(self.config["model"])
         std = self.config["model"].get("const", {}).get("likelihood_sigma", 0.5)
         self.model = empty(lambda: gnm.Model(**self.arguments, std=std, rngs=nnx.Rngs(0)))
-        self.official = official_parameters(self.model, self.arrays)
+        self.official = official_parameters(
+            self.model, self.arrays, seed=0, gain=1.4, constants=BUFFERS
+        )
         load_official(self.model, self.official)
         self.graphdef, self.params, self.rest = nnx.split(self.model, nnx.Param, ...)
         self.num_draws = self.model.draw.num_steps
@@ -245,7 +222,7 @@ def test_distributions(path):
         model = nnx.merge(case_.graphdef, params, case_.rest)
         features = model.encoder(image)
         z_global, drawn, _ = model.draw.infer(features, Recorded(noise[1:2]))
-        background = gnm.Normal.of(model.background_posterior(features.reshape(len(image), -1)))
+        background = Normal.of(model.background_posterior(features.reshape(len(image), -1)))
         return features, z_global, drawn, background, model.head(features), model.head(drawn)
 
     features, z_global, drawn, background, q, p = distributions(
@@ -303,22 +280,36 @@ def test_sample(path):
         assert_images(images, arrays["recon_from_q_g_mode"], tolerance, "mode")
 
 
+def test_schedules():
+    """The recipe's, at all the steps where the reference's were recorded."""
+    (path,) = files("components", "components.npz")
+    arrays = read(path)
+    columns = arrays["gnm/schedule_columns"]
+    for step, row in zip(arrays["in/schedule_steps"], arrays["gnm/schedule"], strict=True):
+        options, weights = schedule(int(step))
+        ours = {
+            "tau_pres": options["temperature"],
+            "p_pres": options["presence_prior"],
+            "curriculum_on": options["bootstrap"],
+            **{f"beta_{name.removeprefix('kl_')}": weight for name, weight in weights.items()},
+        }
+        for column, official in zip(columns, row, strict=True):
+            np.testing.assert_allclose(ours[column], official, rtol=2e-6, err_msg=column)
+
+
 @pytest.mark.parametrize("path", TRAININGS, **ids)
 def test_training(path):
-    """Three steps of RMSprop on clipped gradients."""
+    """Three steps of the recipe's optimizer."""
     arrays = read(path)
     start = case(FIXTURES / "gnm" / f"{arrays['start']}.npz")
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(1.0),
-        optax.rmsprop(1e-4, decay=0.99, eps=1e-8, eps_in_sqrt=False, initial_scale=0.0),
-    )
+    tx, _ = optimizer.make(clevr_gnm.get_config().optimizer, num_steps=3)
 
     @jax.jit
     def update(params, opt_state, grads):
-        updates, opt_state = optimizer.update(grads, opt_state)
+        updates, opt_state = tx.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, optax.tree.norm(grads)
 
-    params, opt_state = start.params, jax.jit(optimizer.init)(start.params)
+    params, opt_state = start.params, jax.jit(tx.init)(start.params)
     for step in range(3):
         noise = draws(arrays, f"in/noise_s{step}_", start.num_draws)
         image = last(arrays[f"in/image_{step}"])
