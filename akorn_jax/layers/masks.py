@@ -19,6 +19,21 @@ def break_stick(log_scope: Array, log_alpha: Array, log_rest: Array) -> tuple[Ar
     return log_scope + log_alpha, log_scope + log_rest
 
 
+def stick_breaking(logits: Array) -> Array:
+    """Log masks of K slots at once, where the last one takes what the others have left.
+
+    Args:
+        logits: of the shares alpha of all but the last, `[B, K - 1, ...]`.
+
+    Returns:
+        `[B, K, ...]`; the masks sum to 1 over K.
+    """
+    log_alpha, log_rest = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+    whole = jnp.zeros_like(logits[:, :1])
+    log_scope = jnp.concatenate([whole, jnp.cumsum(log_rest, axis=1)], axis=1)
+    return log_scope + jnp.concatenate([log_alpha, whole], axis=1)
+
+
 def mask_kl(log_q: Array, log_p: Array, *, axis: int = 1) -> Array:
     """KL(q || p) of each pixel's shares, which lie along `axis`; the shape without it."""
     return jnp.sum(jnp.exp(log_q) * (log_q - log_p), axis=axis)
