@@ -49,7 +49,8 @@ def blocks(name: str, modules: Iterable[ConvBlock]) -> Entries:
     for module in modules:
         yield from affine(f"{name}.{index}", module.conv, convolution())
         index += 3 if module.upscale > 1 else 2
-        yield from norm(f"{name}.{index}", module.norm)
+        if module.norm is not None:
+            yield from norm(f"{name}.{index}", module.norm)
         index += 1
 
 
