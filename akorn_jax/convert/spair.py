@@ -3,11 +3,24 @@
 `baseline`, a linear map that REINFORCE would need, is read and dropped, and written as zeros.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from akorn_jax.convert.layout import Entry, convolution, identity, linear
-from akorn_jax.convert.parts import Entries, affine, blocks, constant, map_order
+from akorn_jax.convert.layout import (
+    Entry,
+    affine,
+    constant,
+    convolution,
+    identity,
+    linear,
+    map_order,
+)
+from akorn_jax.convert.parts import blocks
+from akorn_jax.layers.valid_broadcast_decoder import ValidBroadcastDecoder
 from akorn_jax.models import spair
+
+Entries = Iterator[Entry]
 
 # Nets and their official names.
 NETS = {"where": "box_enc", "depth": "dep_enc", "pres": "pre_enc"}
@@ -28,7 +41,7 @@ def _entries(model: spair.Model) -> Entries:
             yield from affine(f"backbone.conv{i}", layer, convolution())
     for ours, official in NETS.items():
         yield from _mlp(official, getattr(model, ours))
-    glimpse = map_order(model.glimpse_size, model.glimpse_size, 3)
+    glimpse = map_order(3, model.glimpse_size, model.glimpse_size)
     before = model.what.layers[0].kernel.shape[0] - len(glimpse)
     yield from _mlp("obj_enc", model.what, [*range(before), *(before + glimpse)])
     yield from _decoder("_obj_dec", model.object_decoder)
@@ -45,26 +58,22 @@ def _entries(model: spair.Model) -> Entries:
 
 def _constants(model: spair.Model) -> Entries:
     """Official state that is no state of ours."""
-    D = model.what_size
-    mean, std = spair.WHERE_PRIOR
-    background = 1
-    if model.background_encoder is not None:
-        background = model.background_decoder.in_features
-    yield constant("_z_pres_temperature", np.ones((1, 1)), fixed=False)
-    yield constant("_z_pres_prior_p", np.full((1, 1), 0.99), fixed=False)
-    yield constant("_z_where_prior_loc", mean[None])
-    yield constant("_z_where_prior_scale", std[None])
-    yield constant("_z_what_prior_loc", np.zeros((1, D)))
-    yield constant("_z_what_prior_scale", np.ones((1, D)))
-    yield constant("_z_depth_prior_loc", np.zeros((1, 1)))
-    yield constant("_z_depth_prior_scale", np.ones((1, 1)))
-    yield constant("_z_bg_prior_loc", np.full((1, background), spair.BACKGROUND_PRIOR[0]))
-    yield constant("_z_bg_prior_scale", np.full((1, background), spair.BACKGROUND_PRIOR[1]))
+    priors = {
+        "where": spair.WHERE_PRIOR,
+        "what": (np.zeros(model.what_size), np.ones(model.what_size)),
+        "depth": (np.zeros(1), np.ones(1)),
+        "bg": [np.full(max(model.background_size, 1), value) for value in spair.BACKGROUND_PRIOR],
+    }
+    for part, (mean, std) in priors.items():
+        yield constant(f"_z_{part}_prior_loc", np.float32([mean]))
+        yield constant(f"_z_{part}_prior_scale", np.float32([std]))
+    yield constant("_z_pres_temperature", np.float32([[1]]), fixed=False)
+    yield constant("_z_pres_prior_p", np.float32([[0.99]]), fixed=False)
     yield constant("min_zw", spair.BOX_LOW)
     yield constant("max_zw", spair.BOX_HIGH)
     seen = model.where.layers[0].kernel.shape[0]
-    yield constant("baseline.layers.0.weight", np.zeros((1, seen)), fixed=False)
-    yield constant("baseline.layers.0.bias", np.zeros(1), fixed=False)
+    yield constant("baseline.layers.0.weight", np.zeros((1, seen), np.float32), fixed=False)
+    yield constant("baseline.layers.0.bias", np.zeros(1, np.float32), fixed=False)
 
 
 def _mlp(name: str, mlp: spair.MLP, inputs: list[int] | None = None) -> Entries:
@@ -76,6 +85,6 @@ def _mlp(name: str, mlp: spair.MLP, inputs: list[int] | None = None) -> Entries:
         yield from affine(f"{name}.layers.{i}", layer, layout)
 
 
-def _decoder(name: str, decoder: spair.UnpaddedDecoder) -> Entries:
+def _decoder(name: str, decoder: ValidBroadcastDecoder) -> Entries:
     for i, layer in enumerate([*decoder.layers, decoder.out]):
         yield from affine(f"{name}.{2 * i}", layer, convolution())

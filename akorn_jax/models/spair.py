@@ -27,7 +27,7 @@ from akorn_jax.layers.linear import linear
 from akorn_jax.layers.noise import Noise
 from akorn_jax.layers.spatial_transformer import corners, extract, place
 from akorn_jax.layers.subpixel import Conv, ConvBlock
-from akorn_jax.layers.unpadded_decoder import UnpaddedDecoder
+from akorn_jax.layers.valid_broadcast_decoder import ValidBroadcastDecoder
 from akorn_jax.outputs import ModelOutput
 
 Array = jax.Array
@@ -261,6 +261,7 @@ class Model(nnx.Module):
         self.anchor_size = anchor_size
         self.glimpse_size = glimpse_size
         self.what_size = what_size
+        self.background_size = background_size
         self.rendering = rendering
 
         state = 1 + 4 + 1 + what_size  # presence, box, depth, appearance
@@ -273,14 +274,12 @@ class Model(nnx.Module):
         self.what = MLP(feature_size + 4 + glimpse, encoder_hidden, 2 * what_size, rngs=rngs)
         self.depth = MLP(deep, hidden, 2, pass_size, rngs=rngs)
         self.pres = MLP(deep + 1, hidden, 1, rngs=rngs)
-        self.object_decoder = UnpaddedDecoder(what_size, decoder_channels, 4, rngs=rngs)
+        self.object_decoder = _decoder(what_size, decoder_channels, 4, rngs)
         if background_size:
             self.background_encoder = BackgroundEncoder(
                 background_channels, background_hidden, background_size, rngs=rngs
             )
-            self.background_decoder = UnpaddedDecoder(
-                background_size, decoder_channels, 3, rngs=rngs
-            )
+            self.background_decoder = _decoder(background_size, decoder_channels, 3, rngs)
         else:
             self.background_encoder = self.background_decoder = None
 
@@ -428,15 +427,13 @@ class Model(nnx.Module):
             return jnp.zeros_like(images), jnp.zeros(len(images))
         q = self.background_encoder(images)
         z = normal_sample(*q, noise)
-        picture = jax.nn.sigmoid(self.background_decoder(z, images.shape[1:3]))
-        return picture, _total(normal_kl(*q, *BACKGROUND_PRIOR))
+        picture = jax.nn.sigmoid(self.background_decoder(z[:, None], *images.shape[1:3]))
+        return picture[:, 0], _total(normal_kl(*q, *BACKGROUND_PRIOR))
 
     def render(self, cells: Cells, background: Array) -> Scene:
         """Cells on their background `[B, H, W, 3]`."""
-        B, N, D = cells.z_what.shape
-        size = (self.glimpse_size, self.glimpse_size)
-        glimpses = jax.nn.sigmoid(self.object_decoder(cells.z_what.reshape(B * N, D), size))
-        glimpses = glimpses.reshape(B, N, *size, 4)
+        size = self.glimpse_size
+        glimpses = jax.nn.sigmoid(self.object_decoder(cells.z_what, size, size))
         canvases = place(glimpses, cells.box, background.shape[1:3])  # [B, N, H, W, 4]
         pres, depth = (z[..., None, None] for z in (cells.z_pres, cells.z_depth))
         patches, masks = canvases[..., :3], canvases[..., 3:] * pres
@@ -526,6 +523,19 @@ def count_prior(
     likelihood = jnp.where(present > 0, given_n, 1 - given_n)
     posterior = jax.nn.log_softmax(log_prior + jnp.log(likelihood), axis=-1)
     return jnp.clip(prior, *PRESENCE_RANGE), posterior
+
+
+def _decoder(
+    in_features: int, channels: int, out_features: int, rngs: nnx.Rngs
+) -> ValidBroadcastDecoder:
+    return ValidBroadcastDecoder(
+        in_features,
+        channels,
+        out_features,
+        position="append",
+        activation=jax.nn.relu,
+        rngs=rngs,
+    )
 
 
 def _bounded_sigmoid(raw: Array) -> Array:
