@@ -4,8 +4,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from akorn_jax.convert.layout import Entry, Layout, convolution, identity, linear, pointwise
-from akorn_jax.convert.parts import affine, blocks, constant, map_order
+from akorn_jax.convert.layout import (
+    Entry,
+    Layout,
+    affine,
+    constant,
+    convolution,
+    identity,
+    linear,
+    map_order,
+    pointwise,
+)
+from akorn_jax.convert.parts import blocks
 from akorn_jax.layers.conv_lstm import ConvLSTM
 from akorn_jax.models import gnm
 
@@ -30,20 +40,20 @@ def _entries(model: gnm.Model) -> Entries:
     yield from blocks(glimpse, model.glimpse_decoder.layers)
     yield from blocks("p_bg_decoder.p_bg_decoder.conv", model.background_decoder.layers)
     yield from _mlp("p_bg_given_g_net.p_bg_generator", model.background_prior)
-    order = map_order(G, G, model.draw.channels)
+    order = map_order(model.draw.channels, G, G)
     yield from _mlp("q_bg_given_x_net.p_bg_encoder", model.background_posterior, inputs=order)
 
 
 def _draw(name: str, draw: gnm.StructDraw) -> Entries:
     G, C = draw.grid_size, draw.channels
-    yield constant(f"{name}.dec_step_0", np.zeros((1, C, G, G)))
+    yield constant(f"{name}.dec_step_0", np.zeros((1, C, G, G), np.float32))
     yield from _mlp(f"{name}.p_global_net", draw.prior)
     yield from _mlp(f"{name}.q_global_net", draw.posterior)
     yield from _lstm(f"{name}.rnn_enc", draw.encoder)
     yield from _lstm(f"{name}.rnn_dec", draw.decoder)
     yield from affine(f"{name}.hid_to_dec_net.conv.0", draw.write, convolution())
     # The last layer gives a map, channels first.
-    order = map_order(G, G, draw.expand.layers[-1].bias.shape[0] // G**2)
+    order = map_order(draw.expand.layers[-1].bias.shape[0] // G**2, G, G)
     yield from _mlp(f"{name}.p_global_decoder_net", draw.expand, outputs=order)
 
 
@@ -52,15 +62,15 @@ def _constants(model: gnm.Model) -> Entries:
     G, size = model.draw.grid_size, model.image_size
     mean, std = gnm.WHERE_PRIOR
     for part in ("what", "bg", "depth"):
-        yield constant(f"aux_p_{part}_mean", np.zeros(1))
-        yield constant(f"aux_p_{part}_std", np.ones(1))
+        yield constant(f"aux_p_{part}_mean", np.zeros(1, np.float32))
+        yield constant(f"aux_p_{part}_std", np.ones(1, np.float32))
     yield constant("aux_p_where_mean", mean[None])
     yield constant("aux_p_where_std", std[None])
     # Where the schedule of the presence prior was last: a recipe has the schedule.
-    yield constant("aux_p_pres_probs", np.array(0.1), fixed=False)
-    yield constant("background", np.zeros((1, 3, size, size)))
+    yield constant("aux_p_pres_probs", np.float32(0.1), fixed=False)
+    yield constant("background", np.zeros((1, 3, size, size), np.float32))
     row, column = np.meshgrid(np.arange(G), np.arange(G), indexing="ij")
-    yield constant("local_latent_sampler.offset", np.stack([column, row])[None])
+    yield constant("local_latent_sampler.offset", np.float32([[column, row]]))
 
 
 def _mlp(

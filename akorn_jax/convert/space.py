@@ -1,19 +1,24 @@
 """Official names of SPACE in karazijal/clevrtex, which are those of zhixuan-lin/SPACE."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from akorn_jax.convert.layout import Entry, convolution, identity, linear, pointwise
-from akorn_jax.convert.parts import (
-    Entries,
+from akorn_jax.convert.layout import (
+    Entry,
     affine,
-    batch_norm,
-    blocks,
     constant,
-    lstm,
+    convolution,
+    identity,
+    linear,
     map_order,
+    pointwise,
 )
-from akorn_jax.layers.unpadded_decoder import UnpaddedDecoder
+from akorn_jax.convert.parts import batch_norm, blocks, lstm
+from akorn_jax.layers.valid_broadcast_decoder import ValidBroadcastDecoder
 from akorn_jax.models import space
+
+Entries = Iterator[Entry]
 
 
 def entries(model: space.Model) -> list[Entry]:
@@ -22,14 +27,14 @@ def entries(model: space.Model) -> list[Entry]:
 
 
 def _foreground(model: space.Foreground) -> Entries:
-    yield constant("fg_module.tau", np.array(2.5), fixed=False)
-    yield constant("fg_module.prior_z_pres_prob", np.array(0.1), fixed=False)
+    yield constant("fg_module.tau", np.float32(2.5), fixed=False)
+    yield constant("fg_module.prior_z_pres_prob", np.float32(0.1), fixed=False)
     for part in ("what", "depth"):
-        yield constant(f"fg_module.prior_{part}_mean", np.zeros(1))
-        yield constant(f"fg_module.prior_{part}_std", np.ones(1))
+        yield constant(f"fg_module.prior_{part}_mean", np.zeros(1, np.float32))
+        yield constant(f"fg_module.prior_{part}_std", np.ones(1, np.float32))
     name = "fg_module.img_encoder"
     row, column = np.indices((model.grid_size, model.grid_size))
-    yield constant(f"{name}.offset", np.stack([column, row]))
+    yield constant(f"{name}.offset", np.float32([column, row]))
     yield from blocks(f"{name}.enc", model.encoder.layers)
     yield from blocks(f"{name}.enc_lat", model.lateral.layers)
     yield from blocks(f"{name}.enc_cat", [model.fuse])
@@ -72,13 +77,13 @@ def _encoder(name: str, encoder: space.ConvEncoder) -> Entries:
         yield from batch_norm(f"{name}.{3 * i + 1}", norm)
     channels = conv.bias.shape[0]
     size = int((encoder.out.kernel.shape[0] // channels) ** 0.5)
-    layout = linear().then(0, map_order(size, size, channels))
+    layout = linear().then(0, map_order(channels, size, size))
     yield from affine(f"{name}.{3 * len(pairs) + 1}", encoder.out, layout)
 
 
-def _decoder(name: str, decoder: UnpaddedDecoder) -> Entries:
+def _decoder(name: str, decoder: ValidBroadcastDecoder) -> Entries:
     """Their positions are (x, y), ours (row, column)."""
-    D = decoder.in_features
+    D = decoder.layers[0].kernel.shape[2] - 2
     swapped = np.array([*range(D), D + 1, D])
     layers = list(zip(decoder.layers, decoder.norms, strict=True))
     for i, (conv, norm) in enumerate(layers):

@@ -28,7 +28,7 @@ from akorn_jax.layers.masks import stick_breaking
 from akorn_jax.layers.noise import Noise
 from akorn_jax.layers.spatial_transformer import corners, extract, grid_centers, place, placement
 from akorn_jax.layers.subpixel import Conv, ConvBlock
-from akorn_jax.layers.unpadded_decoder import UnpaddedDecoder
+from akorn_jax.layers.valid_broadcast_decoder import ValidBroadcastDecoder
 from akorn_jax.outputs import ModelOutput
 
 Array = jax.Array
@@ -234,8 +234,14 @@ class Background(nnx.Module):
         self.mask_out = Conv(c, 1, 3, rngs=rngs)
         widths = [2 * c, 2 * c, 4 * c, 4 * c]
         self.component_encoder = ConvEncoder(image_size, 4, widths, 2 * component_size, rngs=rngs)
-        self.component_decoder = UnpaddedDecoder(
-            component_size, 2 * c, 3, activation=jax.nn.elu, batch_norm=True, rngs=rngs
+        self.component_decoder = ValidBroadcastDecoder(
+            component_size,
+            2 * c,
+            3,
+            position="append",
+            activation=jax.nn.elu,
+            batch_norm=True,
+            rngs=rngs,
         )
         widths = [mask_size, mlp_size, mlp_size, 2 * component_size]
         self.prior_component = nnx.List(
@@ -307,10 +313,8 @@ class Background(nnx.Module):
 
     def _draw(self, z: Array, *, train: bool) -> Array:
         """z `[B, K, D]` to images `[B, K, H, W, 3]`."""
-        B, K, D = z.shape
-        size = (self.image_size, self.image_size)
-        x = self.component_decoder(z.reshape(B * K, D), size, train=train)
-        return jax.nn.sigmoid(x).reshape(B, K, *size, 3)
+        size = self.image_size
+        return jax.nn.sigmoid(self.component_decoder(z, size, size, train=train))
 
 
 class Model(nnx.Module):
