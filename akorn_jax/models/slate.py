@@ -7,6 +7,7 @@ a transformer, which reads nothing but the slots, predicts the tokens again. B i
 import dataclasses
 import functools
 import math
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -450,7 +451,11 @@ def k_means(x: np.ndarray, num_clusters: int, seed: int, restarts: int = 5) -> n
     """The cluster `[n]` of each row of x `[n, d]`, in the best of several k-means++ runs."""
     best, labels = np.inf, np.zeros(len(x), int)
     for restart in range(restarts):
-        centres, candidate = kmeans2(x, num_clusters, iter=50, minit="++", seed=seed + restart)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of empty clusters, which the caller sees in the labels
+            centres, candidate = kmeans2(x, num_clusters, iter=50, minit="++", seed=seed + restart)
         error = np.sum((x - centres[candidate]) ** 2)
         if error < best:
             best, labels = error, candidate

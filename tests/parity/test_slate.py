@@ -1,4 +1,7 @@
-"""SLATE against tensors of its two implementations, see the fixtures' keys in `tensors`."""
+"""SLATE against tensors of its two implementations.
+
+`s_slate_heads2_train3` holds three steps of the official model with two slot heads and dropout.
+"""
 
 import functools
 
@@ -51,6 +54,10 @@ def build(arrays):
     return model
 
 
+def dialect(arrays):
+    return literal(arrays["config"])["kind"]
+
+
 def draws(arrays, num_blocks, step=...):
     """The recorded draws in the order in which the model asks for them.
 
@@ -76,7 +83,7 @@ def draws(arrays, num_blocks, step=...):
 def in_order(drawn):
     """All draws of `draws`, for a whole call."""
     *before, blocks = drawn.values()
-    return Recorded([*sum(before, []), *sum(blocks, [])])
+    return [draw for some in (*before, *blocks) for draw in some]
 
 
 def is_zero(name, config):
@@ -95,7 +102,7 @@ def outputs(name):
 
     def loss(params, temperature, hard):
         model = nnx.merge(graphdef, params, rest)
-        noise = in_order(drawn)
+        noise = Recorded(in_order(drawn))
         output = model(
             image, key=noise, train=True, trajectory=True, temperature=temperature, hard=hard
         )
@@ -140,7 +147,7 @@ def outputs(name):
 
     def run(temperature, hard):
         (value, aux), grads = value_and_grad(params, temperature, hard)
-        return value, *aux, to_official(nnx.merge(graphdef, grads, rest))
+        return value, *aux, to_official(nnx.merge(graphdef, grads, rest), dialect(arrays))
 
     return run
 
@@ -172,8 +179,8 @@ def test_training_call(name, run, temperature, hard):
 def assert_masks(output, image, official):
     """The attention over tokens, and the reference's picture: what a mask leaves is white."""
     masks = np.asarray(output.masks)
-    B, K, H, W = masks.shape
-    attention = masks[:, :, ::4, ::4].reshape(B, K, -1).swapaxes(1, 2)
+    tokens = masks[:, :, ::4, ::4]
+    attention = tokens.reshape(*tokens.shape[:2], -1).swapaxes(1, 2)
     assert relative(attention, official["attention"]) < 1e-5
     white = image[:, None] * masks[:, :, None] + 1 - masks[:, :, None]
     assert relative(white, official["attn_vis"]) < 1e-5
@@ -229,7 +236,7 @@ def test_generation(name):
 def test_weights_return_unchanged(name):
     official = below(ARRAYS[name], "param/")
     model = build(ARRAYS[name])
-    returned = to_official(model, "hhousen" if "hhousen" in name else "official")
+    returned = to_official(model, dialect(ARRAYS[name]))
     assert returned.keys() == official.keys()
     for key, array in official.items():
         np.testing.assert_array_equal(returned[key], array)
@@ -245,16 +252,17 @@ def test_training_steps(name):
     adam = optax.scale_by_adam()
 
     @jax.jit
-    def update(params, moments, image, noise, numbers):
+    def update(params, moments, image, drawn, numbers):
         def loss(params):
             model = nnx.merge(graphdef, params, rest)
-            output = model(image, key=in_order(noise), train=True, temperature=numbers["tau"])
+            noise = Recorded(drawn)
+            output = model(image, key=noise, train=True, temperature=numbers["tau"])
             terms = {term: values.mean() for term, values in output.terms.items()}
             return sum(terms.values()), terms
 
         grads, terms = jax.grad(loss, has_aux=True)(params)
         largest = optax.tree.norm(grads, ord=np.inf)
-        scale = jnp.minimum(1, options["clip"] / (largest + 1e-6))
+        scale = jnp.minimum(1, options.get("clip", 1.0) / (largest + 1e-6))
         grads = jax.tree.map(lambda g: scale * g, grads)
         updates, moments = adam.update(grads, moments)
 
@@ -268,13 +276,13 @@ def test_training_steps(name):
     moments = adam.init(params)
     for step in range(len(arrays["out/mse"])):
         numbers = {key: arrays[f"out/{key}"][step] for key in ("tau", "lr_dvae", "lr_main")}
-        noise = draws(arrays, len(model.decoder.blocks), step)
+        drawn = in_order(draws(arrays, len(model.decoder.blocks), step))
         image = last(arrays["in/image"][step])
-        params, moments, seen = update(params, moments, image, noise, numbers)
+        params, moments, seen = update(params, moments, image, drawn, numbers)
         for key, value in seen.items():
             np.testing.assert_allclose(value, arrays[f"out/{key}"][step], rtol=1e-4)
-    final = to_official(nnx.merge(graphdef, params, rest))
+    final = to_official(nnx.merge(graphdef, params, rest), config["kind"])
     for key, expected in below(arrays, "final/").items():
         array = final[key].ravel()[:: int(arrays["sub"])] if final[key].size > 1200 else final[key]
         if not is_zero(key, config):
-            assert relative(array, expected) < 1e-4, key
+            assert relative(array, expected) < 2e-4, key
