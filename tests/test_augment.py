@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from akorn_jax import augment
+from akorn_jax.data import augment
 
 LEVEL = 1 / 255
 RNG = np.random.default_rng(0)

@@ -16,9 +16,10 @@ import optax
 import pytest
 from flax import nnx
 
-from akorn_jax import checkpoint, checksums, sharding
-from akorn_jax.checkpoint import Checkpoints
 from akorn_jax.errors import UserError
+from akorn_jax.runtime import sharding
+from akorn_jax.training import checkpoint, checksums
+from akorn_jax.training.checkpoint import Checkpoints
 
 
 @jax.tree_util.register_dataclass

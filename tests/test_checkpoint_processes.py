@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from akorn_jax.checkpoint import Checkpoints
+from akorn_jax.training.checkpoint import Checkpoints
 
 KILLED = """
     import os, signal, sys, threading

@@ -4,7 +4,7 @@ import pytest
 from etils import epath
 from ml_collections import ConfigDict
 
-from akorn_jax import config as configs
+from akorn_jax import run_config
 from akorn_jax.errors import UserError
 from configs import base, demo, dsprites_slot_attention
 
@@ -23,19 +23,19 @@ from configs import base, demo, dsprites_slot_attention
 )
 def test_wrong_overrides_are_one_line(argument, message):
     with pytest.raises(UserError, match=message) as error:
-        configs.override(demo.get_config(), [argument])
+        run_config.override(demo.get_config(), [argument])
     assert "\n" not in str(error.value)
 
 
 def test_a_part_that_the_protocol_lacks_can_be_set():
     config = dsprites_slot_attention.get_config()
     assert config.data.validation is None
-    changed = configs.override(config, ["--config.data.validation=(60320, 60384)"])
+    changed = run_config.override(config, ["--config.data.validation=(60320, 60384)"])
     assert changed.data.validation == (60320, 60384)
 
 
 def test_overrides_keep_their_types():
-    config = configs.override(
+    config = run_config.override(
         demo.get_config(),
         [
             "--config.num_steps=30",
@@ -56,28 +56,28 @@ def test_overrides_keep_their_types():
 
 def test_missing_recipe_names_its_neighbours():
     with pytest.raises(UserError, match=r"no such file; configs has .*tetrominoes_akorn\.py"):
-        configs.from_recipe("configs/tetrominoes_akron.py")
+        run_config.from_recipe("configs/tetrominoes_akron.py")
 
 
 def test_unknown_variant_lists_the_known():
     with pytest.raises(UserError, match="variant 'cnov' is unknown; this recipe has conv"):
-        configs.from_recipe("configs/tetrominoes_akorn.py:cnov")
+        run_config.from_recipe("configs/tetrominoes_akorn.py:cnov")
 
 
 def test_a_file_that_is_no_recipe(tmp_path):
     (tmp_path / "x.py").write_text("y = 1\n")
     with pytest.raises(UserError, match="is not a recipe"):
-        configs.from_recipe(str(tmp_path / "x.py"))
+        run_config.from_recipe(str(tmp_path / "x.py"))
 
 
 def test_a_run_knows_its_config(tmp_path):
     workdir = epath.Path(tmp_path / "run")
     config = demo.get_config()
-    configs.check_same(config, workdir)  # nothing there yet
-    configs.save(config, workdir)
-    assert configs.to_dict(configs.from_workdir(workdir)) == configs.to_dict(config)
+    run_config.check_same(config, workdir)  # nothing there yet
+    run_config.save(config, workdir)
+    assert run_config.to_dict(run_config.from_workdir(workdir)) == run_config.to_dict(config)
     config.log_every, config.data.raw_dir = 7, "/elsewhere"  # not what a run is
-    configs.check_same(config, workdir)
+    run_config.check_same(config, workdir)
 
 
 @pytest.mark.parametrize(
@@ -90,58 +90,58 @@ def test_a_run_knows_its_config(tmp_path):
 )
 def test_a_directory_of_another_run_is_refused(tmp_path, change, message):
     workdir = epath.Path(tmp_path)
-    configs.save(demo.get_config(), workdir)
+    run_config.save(demo.get_config(), workdir)
     config = demo.get_config()
     config.update_from_flattened_dict(change)
     with pytest.raises(UserError, match=message):
-        configs.check_same(config, workdir)
+        run_config.check_same(config, workdir)
 
 
 def test_a_longer_run_may_go_on_under_a_constant_schedule(tmp_path):
     config = demo.get_config()
     config.optimizer.schedule = "constant"
-    configs.save(config, epath.Path(tmp_path))
+    run_config.save(config, epath.Path(tmp_path))
     config.num_steps = 10_000
-    configs.check_same(config, epath.Path(tmp_path))
+    run_config.check_same(config, epath.Path(tmp_path))
 
 
 def test_a_directory_without_a_run(tmp_path):
     with pytest.raises(UserError, match=r"has no config.json; pass --config as well"):
-        configs.from_workdir(epath.Path(tmp_path))
+        run_config.from_workdir(epath.Path(tmp_path))
 
 
 def test_a_damaged_config(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config.json is damaged"):
-        configs.from_workdir(epath.Path(tmp_path))
+        run_config.from_workdir(epath.Path(tmp_path))
 
 
 def test_an_unwritable_directory(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be made"):
-        configs.save(demo.get_config(), epath.Path(tmp_path / "file" / "run"))
+        run_config.save(demo.get_config(), epath.Path(tmp_path / "file" / "run"))
 
 
 def test_a_run_saved_before_a_field_existed_gets_its_default():
-    saved = configs.to_dict(demo.get_config())
+    saved = run_config.to_dict(demo.get_config())
     del saved["eval"]["up_tiling"], saved["data"]["raw_dir"], saved["log_every"]
     config = base.complete(ConfigDict(saved))
     assert config.eval.up_tiling == 1
     assert config.log_every == 50
     assert config.data.name == "tetrominoes/procedural"
     assert config.model.to_dict() == demo.get_config().model.to_dict()
-    changed = configs.override(config, ["--config.data.raw_dir=/x", "--config.eval.up_tiling=2"])
+    changed = run_config.override(config, ["--config.data.raw_dir=/x", "--config.eval.up_tiling=2"])
     assert (changed.data.raw_dir, changed.eval.up_tiling) == ("/x", 2)
 
 
 @pytest.mark.parametrize("recipe", ["demo.py", "clevr_akorn.py", "clevrtex_akorn.py:procedural"])
 def test_what_was_none_when_saved_can_be_set(recipe, tmp_path):
     workdir = epath.Path(tmp_path)
-    config = configs.from_recipe(f"configs/{recipe}")
-    configs.save(config, workdir)
-    back = base.complete(configs.from_workdir(workdir))
-    assert configs.to_dict(back) == configs.to_dict(config)
+    config = run_config.from_recipe(f"configs/{recipe}")
+    run_config.save(config, workdir)
+    back = base.complete(run_config.from_workdir(workdir))
+    assert run_config.to_dict(back) == run_config.to_dict(config)
     values = {"data.max_objects": 4, "data.max_records": 7, "data.size": 64, "optimizer.b1": 0.5}
-    changed = configs.override(back, [f"--config.{n}={value}" for n, value in values.items()])
+    changed = run_config.override(back, [f"--config.{n}={value}" for n, value in values.items()])
     for name, value in values.items():
         assert changed[name.split(".")[0]][name.split(".")[1]] == value

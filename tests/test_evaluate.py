@@ -10,22 +10,24 @@ from etils import epath
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from akorn_jax import data, evaluate, optimizer, writers
-from akorn_jax import state as states
-from akorn_jax.checkpoint import Checkpoints
+from akorn_jax import evaluate, optimizer
+from akorn_jax.data import records
 from akorn_jax.errors import UserError
 from akorn_jax.evaluation import segmentation, settings
 from akorn_jax.evaluation.result import summarize
 from akorn_jax.metrics import fg_ari
 from akorn_jax.outputs import ModelOutput
+from akorn_jax.runtime import writers
+from akorn_jax.training import train_state
+from akorn_jax.training.checkpoint import Checkpoints
 
 
 def checkpoint(config, workdir):
     """Writes a run's directory as after 4 steps, with other weights than the initial ones."""
-    model = states.build_model(config.model, config.seed + 1)
-    transformation, _ = optimizer.make(config.optimizer, config.num_steps)
+    model = train_state.build_model(config.model, config.seed + 1)
+    tx, _ = optimizer.make(config.optimizer, config.num_steps)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
-        checkpoints.save(4, states.create(model, transformation))
+        checkpoints.save(4, train_state.create(model, tx))
     return workdir
 
 
@@ -64,7 +66,7 @@ def test_writes_scores_and_pictures(tiny, trained):
     with np.load(trained / evaluate.PREDICTIONS) as kept:
         assert kept["step"] == 4
         assert kept["labels"].shape == (16, 32, 32)
-        again = fg_ari(data.load(tiny.data, "test", tiny.data_dir).labels, kept["labels"])
+        again = fg_ari(records.load(tiny.data, "test", tiny.data_dir).labels, kept["labels"])
         np.testing.assert_allclose(again.mean(), summary["fg_ari"])
     picture = np.asarray(Image.open(trained / "figures" / "segmentation.png").convert("RGB"))
     assert picture.std() > 30  # not blank
@@ -128,7 +130,7 @@ def test_a_run_without_checkpoints(tiny, tmp_path):
 
 def test_batches_do_not_change_what_is_not_random(tiny, data_dir):
     """The last batch is filled up, and what fills it is dropped."""
-    images = data.load(tiny.data, "test", data_dir).images[:5]
+    images = records.load(tiny.data, "test", data_dir).images[:5]
     model = _itrsa()
     maps = [
         segmentation.segment(
@@ -145,7 +147,7 @@ def test_batches_do_not_change_what_is_not_random(tiny, data_dir):
     assert maps[0].shape == (5, 32, 32)
 
 
-class Masked(states.nnx.Module):
+class Masked(train_state.nnx.Module):
     """Two segments, dark and light, and a reconstruction that is wrong by 0.1 everywhere."""
 
     def __call__(self, images, key, num_slots=2):
@@ -164,10 +166,10 @@ def test_masks_win_over_clusters():
 
 
 def _itrsa():
-    return states.build("models", {"name": "itrsa", "channels": 8, "heads": 2}, rngs=_rngs())
+    return train_state.build("models", {"name": "itrsa", "channels": 8, "heads": 2}, rngs=_rngs())
 
 
-class Silent(states.nnx.Module):
+class Silent(train_state.nnx.Module):
     def __call__(self, images, key):
         return ModelOutput()
 
@@ -213,4 +215,4 @@ def test_summaries_leave_out_images_without_a_score():
 
 
 def _rngs():
-    return states.nnx.Rngs(0)
+    return train_state.nnx.Rngs(0)

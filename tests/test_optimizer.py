@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from akorn_jax import optimizer
 from akorn_jax.errors import UserError
-from akorn_jax.names import by_name
+from akorn_jax.runtime.tree_paths import by_name
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -116,7 +116,7 @@ def test_plateau_reduces_as_pytorch():
     tx, _ = optimizer.make(config, 100)
     params = {"w": jnp.zeros(())}
     state = tx.init(params)
-    report = jax.jit(optimizer.report)
+    report = jax.jit(optimizer.observe)
     # best, tiny improvement (not one), worse -> cut; better, then two bad ones -> cut to the floor
     values = [1.0, 0.99999, 1.1, 0.5, 0.6, 0.6, 0.6, 0.6]
     scales = []
@@ -131,7 +131,7 @@ def test_plateau_reduces_as_pytorch():
 def test_report_leaves_other_schedules_alone():
     tx, _ = optimizer.make({"learning_rate": 1.0}, 100)
     state = tx.init({"w": jnp.zeros(())})
-    assert jax.tree.all(jax.tree.map(jnp.array_equal, optimizer.report(state, 1.0), state))
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, optimizer.observe(state, 1.0), state))
     assert float(optimizer.plateau_scale(state)) == 1.0
 
 

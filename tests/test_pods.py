@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from akorn_jax import processes
 from akorn_jax.errors import UserError
+from akorn_jax.runtime import processes
 
 
 def together(launch, workdir, *arguments, count=2, devices=2):

@@ -7,8 +7,8 @@ import pytest
 import rich.console
 from absl import logging as absl_logging
 
-from akorn_jax import progress
 from akorn_jax.errors import UserError
+from akorn_jax.runtime import progress
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_every_line_once_in_one_format(tmp_path, screen, capfd):
     for _ in range(2):  # calling it twice does not print twice
         progress.setup_logging(tmp_path)
     absl_logging.info("by absl %d", 1)
-    logging.getLogger("akorn_jax.checkpoint").warning("by [logging] %d", 2)
+    logging.getLogger("akorn_jax.training.checkpoint").warning("by [logging] %d", 2)
     logging.getLogger("jax._src.dispatch").info("inner life")
     for text in (screen.getvalue(), (tmp_path / "log.txt").read_text()):
         lines = text.splitlines()

@@ -3,8 +3,8 @@ import json
 import jax
 import pytest
 
-from akorn_jax import provenance
 from akorn_jax.errors import UserError
+from akorn_jax.runtime import provenance
 
 
 def test_every_start_is_kept(tmp_path):

@@ -7,8 +7,8 @@ import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-from akorn_jax import sharding
 from akorn_jax.errors import UserError
+from akorn_jax.runtime import sharding
 
 
 class Net(nnx.Module):

@@ -9,10 +9,12 @@ from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from akorn_jax import checksums, config, evaluate, provenance, storage, writers
-from akorn_jax.data import Examples
+from akorn_jax import evaluate, run_config
+from akorn_jax.data.records import Examples
 from akorn_jax.evaluation.result import Result
-from akorn_jax.nonfinite import NonFinite
+from akorn_jax.runtime import provenance, storage, writers
+from akorn_jax.training import checksums
+from akorn_jax.training.nonfinite import NonFiniteGuard
 
 
 class Bucket(MemoryFileSystem):
@@ -41,7 +43,7 @@ def workdir(request, tmp_path):
 
 
 def test_a_file_is_replaced_at_once(workdir):
-    config.make_directory(workdir)
+    run_config.make_directory(workdir)
     for content in (b"first", b"second"):
         storage.write(workdir / "file", content)
         assert (workdir / "file").read_bytes() == content
@@ -52,14 +54,14 @@ def test_a_file_is_replaced_at_once(workdir):
 
 
 def test_a_run_keeps_its_papers(workdir, tiny):
-    config.save(tiny, workdir)
-    config.check_same(tiny, workdir)
-    assert config.from_workdir(workdir).model.channels == 8
+    run_config.save(tiny, workdir)
+    run_config.check_same(tiny, workdir)
+    assert run_config.from_workdir(workdir).model.channels == 8
     for arguments in (["--config=a.py"], ["--config=b.py"]):
         provenance.record(workdir, arguments)
     commands = [start["command"] for start in provenance.read(workdir)]
     assert commands == ["python launch.py --config=a.py", "python launch.py --config=b.py"]
-    noted = NonFinite(2, workdir / "nonfinite.json", np.arange(9), lambda: "")
+    noted = NonFiniteGuard(2, workdir / "nonfinite.json", np.arange(9), lambda: "")
     for step in (1, 2):
         noted(step, float("nan"), 1.0, np.array([3]))
     assert (workdir / "nonfinite.json").read_text().count("records") == 2

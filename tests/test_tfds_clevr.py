@@ -9,8 +9,8 @@ from etils import epath
 from PIL import Image
 
 import launch
-from akorn_jax import config as configs
-from akorn_jax import data, evaluate, properties, train
+from akorn_jax import evaluate, run_config, train
+from akorn_jax.data import properties, records
 from akorn_jax.errors import UserError
 from akorn_jax.evaluation.set_prediction import THRESHOLDS
 from configs import clevr_set_prediction
@@ -62,8 +62,8 @@ def config(directory):
 
 
 def test_scenes(config, directory):
-    examples = data.load(config.data, "train", directory)
-    assert examples.labels is None
+    examples = records.load(config.data, "train", directory)
+    assert examples.segmentation is None
     assert examples.images.shape == (6, 8, 8, 3)
     assert examples.attributes.keys() == set(properties.FIELDS)
     assert sorted(examples.counts) == [3, 4, 5, 6, 7, 8]
@@ -98,7 +98,7 @@ def test_a_run_is_scored_by_average_precision(config, tmp_path, capsys):
     with pytest.raises(UserError, match="up_tiling=2: sets are predicted from whole images"):
         evaluate.evaluate(config, workdir)
     config.eval.up_tiling = 1
-    config.task = configs.ConfigDict({"name": "autoencoding", "flip": False})
+    config.task = run_config.ConfigDict({"name": "autoencoding", "flip": False})
     with pytest.raises(UserError, match="clevr: has no masks to compare with"):
         evaluate.evaluate(config, workdir)
 

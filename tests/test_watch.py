@@ -8,10 +8,10 @@ import pytest
 from etils import epath
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from akorn_jax import sharding
 from akorn_jax import train as training
 from akorn_jax.errors import UserError
-from akorn_jax.nonfinite import NonFinite
+from akorn_jax.runtime import sharding
+from akorn_jax.training.nonfinite import NonFiniteGuard
 
 
 def events(workdir):
@@ -71,12 +71,12 @@ def test_a_run_that_is_watched(small, tmp_path):
 def test_nothing_is_compiled_after_the_first_steps(small, tmp_path, monkeypatch, compiled):
     counts = {}
 
-    class Counting(training.Watch):
+    class Counting(training.TrainMetrics):
         def __call__(self, done, *rest):
             super().__call__(done, *rest)
             counts[done] = len(compiled)
 
-    monkeypatch.setattr(training, "Watch", Counting)
+    monkeypatch.setattr(training, "TrainMetrics", Counting)
     for small.data.loading in ("resident", "stream"):
         training.train(small, epath.Path(tmp_path / small.data.loading))
         assert counts[2] > 0
@@ -87,12 +87,12 @@ def test_nothing_is_compiled_after_the_first_steps(small, tmp_path, monkeypatch,
 def test_evaluations_on_the_way_compile_once(small, tmp_path, monkeypatch, compiled):
     counts = []
 
-    class Counting(training.Probe):
+    class Counting(training.PeriodicEval):
         def _evaluate(self, *arguments):
             super()._evaluate(*arguments)
             counts.append(len(compiled))
 
-    monkeypatch.setattr(training, "Probe", Counting)
+    monkeypatch.setattr(training, "PeriodicEval", Counting)
     small.eval_every = 4
     small.eval_scenes = 8
     training.train(small, epath.Path(tmp_path))
@@ -124,9 +124,9 @@ def test_a_plateau_lowers_the_rate_and_resumes_exactly(small, tmp_path):
 def test_skipped_steps_are_noted_and_counted_over_restarts(tmp_path):
     records = np.arange(100, 200)
     file = epath.Path(tmp_path) / "nonfinite.json"
-    first = NonFinite(2, file, records, lambda: "nothing is saved")
+    first = NonFiniteGuard(2, file, records, lambda: "nothing is saved")
     first(3, float("nan"), 1.0, np.array([5, 6]))
-    again = NonFinite(2, file, records, lambda: "nothing is saved", count=first.count)
+    again = NonFiniteGuard(2, file, records, lambda: "nothing is saved", count=first.count)
     again(7, 1.0, float("inf"), np.array([1, 2]))
     with pytest.raises(UserError, match=r"^step 8: loss nan, .* nothing is saved\. Lower"):
         again(8, float("nan"), 1.0, np.array([3, 4]))
@@ -144,13 +144,13 @@ def test_the_count_is_saved(small, tmp_path, monkeypatch):
     """A run that goes on remembers how many steps were skipped."""
     counts = []
 
-    class Remembered(NonFinite):
+    class Remembered(NonFiniteGuard):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             counts.append(self.count)
             self.count += 2
 
-    monkeypatch.setattr(training, "NonFinite", Remembered)
+    monkeypatch.setattr(training, "NonFiniteGuard", Remembered)
     small.optimizer.schedule = "constant"
     for small.num_steps in (4, 8):
         training.train(small, epath.Path(tmp_path))

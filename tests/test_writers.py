@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from akorn_jax import writers
 from akorn_jax.errors import UserError
-from akorn_jax.writers import metric_writers, periodic_actions
+from akorn_jax.runtime import writers
+from akorn_jax.runtime.writers import metric_writers, periodic_actions
 
 
 def read(directory):

@@ -7,12 +7,12 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from akorn_jax import config as configs
-from akorn_jax import data, optimizer
-from akorn_jax import state as states
-from akorn_jax.checkpoint import Checkpoints
+from akorn_jax import optimizer, run_config
+from akorn_jax.data import records
 from akorn_jax.errors import UserError
 from akorn_jax.evaluation import cardinality
+from akorn_jax.training import train_state
+from akorn_jax.training.checkpoint import Checkpoints
 from configs import dsprites_slot_attention
 from datasets.prepare import prepare
 
@@ -44,29 +44,29 @@ def workdirs(directory, tmp_path_factory):
         config = recipe(directory, variant)
         config.seed = i
         workdir = epath.Path(tmp_path_factory.mktemp("run"))
-        transformation, _ = optimizer.make(config.optimizer, config.num_steps)
+        tx, _ = optimizer.make(config.optimizer, config.num_steps)
         with Checkpoints(workdir / "checkpoints") as checkpoints:
-            model = states.build_model(config.model, config.seed)
-            checkpoints.save(1, states.create(model, transformation))
-        configs.save(config, workdir)
+            model = train_state.build_model(config.model, config.seed)
+            checkpoints.save(1, train_state.create(model, tx))
+        run_config.save(config, workdir)
         found.append(str(workdir))
     return found
 
 
 def test_other_numbers_of_objects_come_from_the_same_stretch(directory):
     protocol = recipe(directory).data
-    own = data.load(protocol, "test", directory)
+    own = records.load(protocol, "test", directory)
     assert len(own) == 8
     assert own.counts.max() <= 3
-    train = data.load(protocol, "train", directory)
-    everything = data.load(protocol, "test", directory, objects=(None, None))
-    many = data.load(protocol, "test", directory, objects=(4, None))
+    train = records.load(protocol, "train", directory)
+    everything = records.load(protocol, "test", directory, objects=(None, None))
+    many = records.load(protocol, "test", directory, objects=(4, None))
     assert many.counts.min() >= 4
     assert sorted([*own.records, *many.records]) == everything.records.tolist()
     expected = np.arange(train.records[-1] + 1, own.records[-1] + 1)
     np.testing.assert_array_equal(everything.records, expected)
     with pytest.raises(UserError, match="no test scene has 9 to any number objects"):
-        data.load(protocol, "test", directory, objects=(9, None))
+        records.load(protocol, "test", directory, objects=(9, None))
 
 
 def test_one_command_compares_runs(workdirs, tmp_path, capsys):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from akorn_jax import evaluate
-from akorn_jax import state as states
 from akorn_jax.report import oscillators
+from akorn_jax.training import train_state
 
 INDICES = [9, 2]
 
@@ -14,7 +14,7 @@ INDICES = [9, 2]
 def setting(request, oscillators_config):
     config = oscillators_config.copy_and_resolve_references()
     config.model.num_layers = request.param
-    return config, states.build_model(config.model, 0), evaluate.load(config)
+    return config, train_state.build_model(config.model, 0), evaluate.load(config)
 
 
 def evaluated(config, model, examples, index):
@@ -69,7 +69,7 @@ def test_names_every_frame(setting):
         assert frames.names[0] == "layer 1, step 0"
         assert frames.names[-1] == "layer 2, step 2"
     assert len(frames) == len(frames.phases) == len(frames.clusters) == len(frames.energies)
-    assert frames.clusters.shape[1:] == (len(INDICES), *examples.labels.shape[1:])
+    assert frames.clusters.shape[1:] == (len(INDICES), *examples.segmentation.shape[1:])
 
 
 def test_models_without_oscillators_are_shown_too(oscillators_config):
@@ -78,7 +78,7 @@ def test_models_without_oscillators_are_shown_too(oscillators_config):
         "name": "itrsa", "channels": 8, "num_layers": 1, "num_steps": 3, "patch_size": 4,
         "image_size": 32, "heads": 2, "mlp_dim": 8,
     }  # fmt: skip
-    model = states.build_model(config.model, 0)
+    model = train_state.build_model(config.model, 0)
     frames = oscillators.follow(model, config, evaluate.load(config), INDICES)
     assert frames.names == ["step 1", "step 2", "step 3"]
     assert frames.energies is None

@@ -6,9 +6,9 @@ import numpy as np
 from PIL import Image
 
 from akorn_jax import evaluate
-from akorn_jax import state as states
 from akorn_jax.outputs import ModelOutput
 from akorn_jax.report import contents, oscillators, slots
+from akorn_jax.training import train_state
 
 
 def decode(uri):
@@ -19,7 +19,7 @@ def decode(uri):
 
 def test_pictures_are_those_of_the_evaluation(slots_config):
     examples = evaluate.load(slots_config)
-    model = states.build_model(slots_config.model, 0)
+    model = train_state.build_model(slots_config.model, 0)
     indices = [13, 2]  # of two batches
     drawn = slots.draw(model, slots_config, examples, indices)
     labels = evaluate.discovery.segment(model, examples, slots_config).labels
@@ -36,7 +36,7 @@ def test_pictures_are_those_of_the_evaluation(slots_config):
 
 def test_attention_is_that_of_the_evaluation(slots_config):
     examples = evaluate.load(slots_config)
-    model = states.build_model(slots_config.model, 0)
+    model = train_state.build_model(slots_config.model, 0)
     (scene,) = slots.draw(model, slots_config, examples, [13])
     rows = np.arange(8, 16)  # the batch of eight that the scene is in
     images = examples.images[rows].astype(np.float32) / 255
@@ -81,5 +81,5 @@ def test_names_iterations_and_layers():
 def test_parts_are_asked_for(oscillators_config, slots_config):
     for config, moves, claims in ((oscillators_config, True, False), (slots_config, False, True)):
         shape = (config.model.image_size, config.model.image_size, 3)
-        output = contents.of(states.build_model(config.model, 0), config, shape)
+        output = contents.of(train_state.build_model(config.model, 0), config, shape)
         assert (oscillators.move(output), slots.seen(output)) == (moves, claims)

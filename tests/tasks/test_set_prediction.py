@@ -9,7 +9,8 @@ import pytest
 from flax import nnx
 from scipy.optimize import linear_sum_assignment
 
-from akorn_jax import losses, properties
+from akorn_jax import losses
+from akorn_jax.data import properties
 from akorn_jax.evaluation import set_prediction as evaluation
 from akorn_jax.outputs import ModelOutput
 from akorn_jax.tasks.set_prediction import Task

@@ -6,18 +6,18 @@ from collections.abc import Callable
 import numpy as np
 from etils import epath
 
-from akorn_jax import processes, storage
 from akorn_jax.errors import UserError
+from akorn_jax.runtime import processes, storage
 
 
-class NonFinite:
+class NonFiniteGuard:
     """Called with each such step.
 
     Args:
         tolerated: steps that change nothing and are passed over; one more ends the run.
         file: gets what is known of them, as JSON.
         records: `[N]`, the training scenes' places in the prepared split.
-        last_good: says where a run can go on from.
+        describe_latest: says where a run can go on from.
         count: of the run so far, as the checkpoint has it.
     """
 
@@ -26,14 +26,14 @@ class NonFinite:
         tolerated: int,
         file: epath.Path,
         records: np.ndarray,
-        last_good: Callable[[], str],
+        describe_latest: Callable[[], str],
         count: int = 0,
     ) -> None:
         self.count = count
         self._tolerated = tolerated
         self._file = file
         self._records = records
-        self._last_good = last_good
+        self._last_good = describe_latest
 
     def __call__(self, step: int, loss: float, grad_norm: float, rows: np.ndarray) -> None:
         """Notes a step.

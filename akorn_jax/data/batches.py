@@ -1,8 +1,8 @@
 """How scenes reach the devices: all of them at once, or batch by batch from disk.
 
-Both give the same batches for the same seed, and both need no state of their own to go on with: a
-batch is a pure function of the step (`data.Order`). Every process brings only the rows of a batch
-that its own devices work on.
+Both give the same batches for the same seed and are stateless, so resuming needs no iterator
+state: a batch is a pure function of the step (`records.EpochSampler`). Every process reads only the
+rows of a batch that its own devices work on.
 """
 
 import collections
@@ -19,9 +19,10 @@ from absl import flags
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from akorn_jax import data, sharding
-from akorn_jax.data import Examples, Order, Stored
+from akorn_jax.data import records
+from akorn_jax.data.records import EpochSampler, Examples, OnDisk
 from akorn_jax.errors import UserError
+from akorn_jax.runtime import sharding
 
 Array = jax.Array
 
@@ -31,29 +32,31 @@ MAX_THREADS = 8  # that read a stream within one process
 
 
 class Batches(NamedTuple):
-    """What one call of the compiled step takes; see `take`.
+    """What one call of the compiled step reads; see `gather_batch`.
 
     Attributes:
         rows: which scenes each step sees, `[K, B]`, on the host.
-        source: all scenes, `[N, ...]` by field; empty for a stream.
-        chosen: the rows on the devices, or for a stream the batches, `[K, B, ...]` by field.
+        source: all scenes, `[N, ...]` by field; empty when streaming.
+        indices: the rows on the devices, or when streaming the batches, `[K, B, ...]` by field.
         waited: seconds in which no batch was ready.
     """
 
     rows: np.ndarray
     source: dict[str, Array]
-    chosen: Array | dict[str, Array]
+    indices: Array | dict[str, Array]
     waited: float
 
 
-def take(source: Mapping[str, Array], chosen: Array | dict[str, Array]) -> dict[str, Array]:
+def gather_batch(
+    source: Mapping[str, Array], indices: Array | dict[str, Array]
+) -> dict[str, Array]:
     """The batch of one step, `[B, ...]` by field, inside the compiled step."""
-    if isinstance(chosen, dict):
-        return chosen
-    return {name: array[chosen] for name, array in source.items()}
+    if isinstance(indices, dict):
+        return indices
+    return {name: array[indices] for name, array in source.items()}
 
 
-def make(config: ConfigDict, names: Sequence[str], mesh: Mesh) -> "Resident | Stream":
+def make(config: ConfigDict, names: Sequence[str], mesh: Mesh) -> "InMemory | Streaming":
     """The training scenes of `config.data`, as `config.data.loading` wants them fed.
 
     Args:
@@ -67,21 +70,29 @@ def make(config: ConfigDict, names: Sequence[str], mesh: Mesh) -> "Resident | St
     loading = config.data.loading
     if loading not in ("resident", "stream"):
         raise UserError(f"config.data.loading={loading!r} is unknown; use resident or stream.")
-    filtered = data.is_filtered(config.data)
+    filtered = records.is_filtered(config.data)
     if loading == "stream" or not filtered:
-        stored = data.Stored(config.data, "train", config.data_dir, names)
-        order = Order(len(stored), config.batch_size, config.seed)
+        stored = records.OnDisk(config.data, "train", config.data_dir, names)
+        order = EpochSampler(len(stored), config.batch_size, config.seed)
     if loading == "stream":
-        return Stream(stored, names, order, mesh, config.num_steps, config.data.num_workers)
+        return Streaming(stored, names, order, mesh, config.num_steps, config.data.num_workers)
     if not filtered:  # so the size is known before all is read
         check_fits(len(stored), _size(fields(stored[0], names)), mesh)
-    arrays, records = data.load_fields(config.data, "train", config.data_dir, names)
-    check_fits(len(records), _size(arrays) / len(records), mesh)
-    order = Order(len(records), config.batch_size, config.seed)
-    return Resident(arrays, order, mesh, records)
+    arrays, places = records.load_fields(config.data, "train", config.data_dir, names)
+    check_fits(len(places), _size(arrays) / len(places), mesh)
+    order = EpochSampler(len(places), config.batch_size, config.seed)
+    return InMemory(arrays, order, mesh, places)
 
 
-class Resident:
+def first(config: ConfigDict, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The batch of step 0, `[B, ...]` by field, on the host, read from disk."""
+    stored = records.OnDisk(config.data, "train", config.data_dir, names)
+    rows = records.EpochSampler(len(stored), config.batch_size, config.seed)[0]
+    scenes = [fields(stored[row], names) for row in rows]
+    return {name: np.stack([scene[name] for scene in scenes]) for name in names}
+
+
+class InMemory:
     """All scenes live in device memory, split over the devices; a step is told which to take.
 
     Args:
@@ -92,7 +103,7 @@ class Resident:
     """
 
     def __init__(
-        self, arrays: Mapping[str, np.ndarray], order: Order, mesh: Mesh, records: np.ndarray
+        self, arrays: Mapping[str, np.ndarray], order: EpochSampler, mesh: Mesh, records: np.ndarray
     ) -> None:
         self.records = records
         self._order = order
@@ -107,17 +118,17 @@ class Resident:
     def __call__(self, step: int, count: int) -> Batches:
         """What the steps step, ..., step + count - 1 take."""
         rows = np.stack([self._order[s] for s in range(step, step + count)])
-        chosen = jax.make_array_from_callback(rows.shape, self._replicated, rows.__getitem__)
-        return Batches(rows, self._source, chosen, waited=0.0)
+        indices = jax.make_array_from_callback(rows.shape, self._replicated, rows.__getitem__)
+        return Batches(rows, self._source, indices, waited=0.0)
 
-    def __enter__(self) -> "Resident":
+    def __enter__(self) -> "InMemory":
         return self
 
     def __exit__(self, *_: Any) -> None:
         self._source = {}
 
 
-class Stream:
+class Streaming:
     """Scenes are read from disk in the background, a few batches before they are needed.
 
     Args:
@@ -132,9 +143,9 @@ class Stream:
 
     def __init__(
         self,
-        stored: Stored,
+        stored: OnDisk,
         names: Sequence[str],
-        order: Order,
+        order: EpochSampler,
         mesh: Mesh,
         num_steps: int,
         num_workers: int = 0,
@@ -152,7 +163,7 @@ class Stream:
         self._ready: collections.deque[dict[str, Array]] = collections.deque()
 
     def __call__(self, step: int, count: int) -> Batches:
-        """What the steps step, ..., step + count - 1 take; calls go on where the last ended."""
+        """What the steps step, ..., step + count - 1 take; calls must be consecutive."""
         if self._chunks is None:
             self._chunks = self._read(step, count)
         started = time.monotonic()
@@ -165,7 +176,7 @@ class Stream:
         rows = np.stack([self._order[s] for s in range(step, step + count)])
         return Batches(rows, {}, self._ready.popleft(), waited)
 
-    def __enter__(self) -> "Stream":
+    def __enter__(self) -> "Streaming":
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -175,7 +186,7 @@ class Stream:
     def _read(self, first: int, count: int) -> Iterator[dict[str, np.ndarray]]:
         if not flags.FLAGS.is_parsed():  # grain reads absl's flags, of which this program has none
             flags.FLAGS(sys.argv[:1])
-        chunks = grain.MapDataset.source(_Chunks(*self._reader, first, count, self._num_steps))
+        chunks = grain.MapDataset.source(_Source(*self._reader, first, count, self._num_steps))
         threads = 1 if self._num_workers else min(MAX_THREADS, os.cpu_count())
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
         dataset = chunks.to_iter_dataset(options)
@@ -199,14 +210,14 @@ class Stream:
         return arrays
 
 
-class _Chunks:
+class _Source:
     """This process's share of what each call takes, `[K, b, ...]` by field; grain's source."""
 
     def __init__(
         self,
-        stored: Stored,
+        stored: OnDisk,
         names: tuple[str, ...],
-        order: Order,
+        order: EpochSampler,
         positions: np.ndarray,
         first: int,
         count: int,
@@ -237,7 +248,7 @@ def fields(
     if isinstance(examples, Examples):
         examples = {
             "image": examples.images,
-            "segmentation": examples.labels,
+            "segmentation": examples.segmentation,
             **examples.attributes,
         }
     return {name: examples[name] for name in names}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from akorn_jax.errors import UserError
+from akorn_jax.optimizer import schedules
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop")
 SCHEDULES = ("constant", "cosine", "exponential", "plateau")
@@ -28,8 +29,9 @@ class Settings:
 
     Attributes:
         name: "adam", "adamw" or "rmsprop".
-        learning_rate: the rate after warm-up, before decay.
-        b1: decay of the mean of gradients (Adam, AdamW): 0.9.
+        learning_rate: the rate after warm-up, before decay; or a schedule of
+            `optimizer/schedules.py`, in the place of `schedule` and all fields below it.
+        b1: decay of the mean of gradients (Adam, AdamW): 0.9; a number or a schedule.
         b2: decay of the mean of squares: 0.999; RMSprop's alpha: 0.99.
         eps: added to the root of the mean of squares.
         weight_decay: 0 = none.
@@ -47,15 +49,18 @@ class Settings:
         plateau_min: of "plateau", the lowest rate: 0.
         clip_norm: largest global L2 norm of the gradients; 0 = no clipping.
         clip_value: largest absolute entry: all gradients are scaled down together; 0 = no clipping.
+        multiplier: of the learning rate; set by a group's number.
         groups: pairs (regular expression, settings); a parameter belongs to the first expression
             that matches its whole path, e.g. "encoder/.*/kernel". The settings are a number, which
-            multiplies the learning rate (0 freezes the parameters), or a mapping of the fields
-            above that differ. Clipping is over all parameters that are not frozen.
+            multiplies the learning rate (0 freezes the parameters), or a mapping of fields: the
+            group inherits `name` and `learning_rate`, the schedule with it where the mapping sets
+            neither; all others have their defaults. Clipping is over all parameters that are not
+            frozen.
     """
 
     name: str = "adam"
-    learning_rate: float = 1e-3
-    b1: float | None = None
+    learning_rate: float | Mapping[str, Any] = 1e-3
+    b1: float | Mapping[str, Any] | None = None
     b2: float | None = None
     eps: float = 1e-8
     weight_decay: float = 0.0
@@ -71,9 +76,11 @@ class Settings:
     clip_norm: float = 0.0
     clip_value: float = 0.0
     groups: Sequence[tuple[str, float | Mapping[str, Any]]] = ()
+    multiplier: float = 1.0
 
 
-GLOBAL_FIELDS = ("clip_norm", "clip_value", "groups")
+SCHEDULED = ("learning_rate", "b1")  # take a schedule in the place of a number
+GLOBAL_FIELDS = ("clip_norm", "clip_value", "groups", "multiplier")
 # field -> (what holds, in words)
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "learning_rate": (lambda x: x > 0, "must be above 0"),
@@ -96,7 +103,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 
 def read(fields: dict[str, Any], where: str) -> Settings:
     """Checks the fields; `where` is what messages call their parent."""
-    known = [field.name for field in dataclasses.fields(Settings)]
+    known = [field.name for field in dataclasses.fields(Settings) if field.name != "multiplier"]
     for name in fields:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
@@ -109,18 +116,28 @@ def read(fields: dict[str, Any], where: str) -> Settings:
             raise UserError(f"{where}.{name}={value!r}: choose one of {', '.join(choices)}")
     for name, (holds, rule) in RANGES.items():
         value = getattr(settings, name)
+        if name in SCHEDULED and isinstance(value, Mapping):
+            schedules.make(value, f"{where}.{name}")
+            continue
         if value is None and settings.__dataclass_fields__[name].default is None:
             continue
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not holds(value):
             raise UserError(f"{where}.{name}={value!r}: {rule}")
-    for name, schedules in SCHEDULE_FIELDS.items():
+    for name, names in SCHEDULE_FIELDS.items():
         value = getattr(settings, name)
-        if value is not None and settings.schedule not in schedules:
+        if value is not None and settings.schedule not in names:
             raise UserError(
-                f"{where}.{name}={value!r}: only schedule={schedules[0]!r} uses it, not "
+                f"{where}.{name}={value!r}: only schedule={names[0]!r} uses it, not "
                 f"{settings.schedule!r}; leave it None"
             )
+    if isinstance(settings.learning_rate, Mapping) and (
+        settings.schedule != "constant" or settings.warmup_steps
+    ):
+        raise UserError(
+            f"{where}.learning_rate is a schedule; leave schedule={settings.schedule!r} and "
+            f"warmup_steps={settings.warmup_steps} at their defaults"
+        )
     if settings.schedule == "exponential" and settings.decay_steps is None:
         raise UserError(f"{where}.decay_steps=None: schedule='exponential' needs it")
     if settings.name == "rmsprop" and settings.b1 is not None:
@@ -142,13 +159,16 @@ def read_group(settings: Settings, pair: Any) -> tuple[str, Settings | None]:
         for name in GLOBAL_FIELDS:
             if name in change:
                 raise UserError(f"{where}.{name}: is one for all parameters; set optimizer.{name}")
-        fields = {
-            field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)
-        }
-        return pattern, read({**fields, **change, "groups": ()}, where)
+        inherited = {"name": settings.name}
+        if "learning_rate" not in change and "schedule" not in change:
+            names = ("learning_rate", "schedule", "warmup_steps", *SCHEDULE_FIELDS)
+            inherited |= {name: getattr(settings, name) for name in names}
+        elif "learning_rate" not in change:
+            inherited["learning_rate"] = settings.learning_rate
+        return pattern, read({**inherited, **change, "groups": ()}, where)
     number = isinstance(change, int | float) and not isinstance(change, bool)
     if not number or change < 0:
         raise UserError(f"{where}={change!r}: give a multiplier of the learning rate or a mapping")
     if change == 0:
         return pattern, None
-    return pattern, dataclasses.replace(settings, learning_rate=change * settings.learning_rate)
+    return pattern, dataclasses.replace(settings, multiplier=change)

@@ -12,15 +12,15 @@ from typing import Any
 import jax
 from etils import epath
 
-from akorn_jax import storage
 from akorn_jax.errors import UserError
+from akorn_jax.runtime import storage
 
-FILE = "starts.jsonl"
+FILE = "launches.jsonl"
 PACKAGES = ("akorn-jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def record(workdir: epath.Path, arguments: Sequence[str]) -> None:
-    """Adds this start to `DIR/starts.jsonl`; of several processes, the first does.
+    """Adds this start to `DIR/launches.jsonl`; of several processes, the first does.
 
     Args:
         workdir: of the run, which exists.

@@ -26,13 +26,14 @@ from etils import epath
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from akorn_jax import config as configs
-from akorn_jax import data, evaluate, progress
-from akorn_jax import state as states
-from akorn_jax.data import Examples
+from akorn_jax import evaluate, run_config
+from akorn_jax.data import records
+from akorn_jax.data.records import Examples
 from akorn_jax.errors import UserError
 from akorn_jax.evaluation import discovery, settings
 from akorn_jax.evaluation.plots import PALETTE
+from akorn_jax.runtime import progress
+from akorn_jax.training import train_state
 
 NAMES = {
     "mean": "weighted mean",
@@ -83,11 +84,11 @@ def main(arguments: Sequence[str]) -> None:
             raise UserError(f"{argument}: no such option; see --help.")
     num_slots = _numbers(options.num_slots)
     workdirs = [epath.Path(name).expanduser() for name in options.workdirs.split(",") if name]
-    runs = [(w, configs.override(configs.from_workdir(w), overrides)) for w in workdirs]
+    runs = [(w, run_config.override(run_config.from_workdir(w), overrides)) for w in workdirs]
     datasets = sorted({config.data.name for _, config in runs})
     if len(datasets) != 1:
         raise UserError(f"--workdirs: runs on {', '.join(datasets)}; compare runs on one dataset.")
-    configs.make_directory(options.out)
+    run_config.make_directory(options.out)
     progress.setup_logging(options.out)
     found = measure(runs, num_slots)
     trained = {config.data.max_objects for _, config in runs}
@@ -108,7 +109,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def measure(
-    runs: Sequence[tuple[epath.Path, configs.ConfigDict]], num_slots: Sequence[int]
+    runs: Sequence[tuple[epath.Path, run_config.ConfigDict]], num_slots: Sequence[int]
 ) -> list[Curve]:
     """The curves of all kinds of runs with each number of slots.
 
@@ -122,8 +123,8 @@ def measure(
     scores = collections.defaultdict(list)  # (kind, slots) -> of each run, FG-ARI by count
     for workdir, config in runs:
         objects = settings.bounds(config.eval) or (None, None)
-        examples = data.load(config.data, config.eval.split, config.data_dir, objects=objects)
-        step, model = evaluate.restore(states.build_model(config.model, config.seed), workdir)
+        examples = records.load(config.data, config.eval.split, config.data_dir, objects=objects)
+        step, model = evaluate.restore(train_state.build_model(config.model, config.seed), workdir)
         for slots in num_slots:
             logging.info("%s, step %d: %d scenes, %d slots.", workdir, step, len(examples), slots)
             config.eval.num_slots = slots
@@ -132,7 +133,7 @@ def measure(
     return [_curve(*key, found) for key, found in sorted(scores.items())]
 
 
-def kind(config: configs.ConfigDict, workdir: epath.Path) -> str:
+def kind(config: run_config.ConfigDict, workdir: epath.Path) -> str:
     """What a run is called: how its slots gather."""
     if "aggregation" not in config.model:
         return workdir.name

@@ -18,13 +18,13 @@ from absl import logging
 from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
-from akorn_jax import properties
+from akorn_jax.data import properties
 from akorn_jax.errors import UserError
 
 Bounds = tuple[int | None, int | None]
 
 BLOCK = 128  # records that are read at a time
-COUNTED = {"visible": "segmentation", "listed": "visibility"}  # what `num_objects` looks at
+COUNT_FIELD = {"visible": "segmentation", "listed": "visibility"}  # what `num_objects` looks at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,18 +32,19 @@ class Examples:
     """Scenes in memory.
 
     Attributes:
-        images: `[N, H, W, 3]` uint8.
-        labels: `[N, H, W]` uint8; 0 is the background, i the i-th object. None where the dataset
-            has no masks.
-        attributes: per-object arrays `[N, E, ...]` by name.
+        images: `[N, H, W, 3]` uint8; None where the data are of another kind.
+        segmentation: `[N, H, W]` uint8; 0 is the background, i the i-th object. None where the
+            dataset has no masks.
+        attributes: all other fields `[N, ...]` by name: per object `[N, E, ...]`, "label" `[N]`,
+            "features" `[N, h, w, D]`.
         records: `[N]`, each scene's place in the prepared split.
         counts: `[N]`, objects in each scene, as the protocol counts them.
         background_ids: labels that are no object.
         ignore_ids: labels of pixels that belong to nobody.
     """
 
-    images: np.ndarray
-    labels: np.ndarray | None
+    images: np.ndarray | None
+    segmentation: np.ndarray | None
     attributes: dict[str, np.ndarray]
     records: np.ndarray
     counts: np.ndarray
@@ -51,7 +52,7 @@ class Examples:
     ignore_ids: tuple[int, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.records)
 
 
 def load(
@@ -82,8 +83,8 @@ def load(
     arrays = {name: np.stack([example[name] for example in found]) for name in found[0]}
     metadata = builder.info.metadata or {}
     return Examples(
-        images=arrays.pop("image"),
-        labels=arrays.pop("segmentation", None),
+        images=arrays.pop("image", None),
+        segmentation=arrays.pop("segmentation", None),
         attributes=arrays,
         records=np.asarray(records),
         counts=np.array([num_objects(example, data["count"]) for example in found]),
@@ -138,7 +139,7 @@ def is_of_tfds(name: str) -> bool:
     return "/" not in name and name in tfds.list_builders(with_community_datasets=False)
 
 
-class Stored:
+class OnDisk:
     """Scenes on disk: `stored[i]` is read, cropped and resized when it is asked for.
 
     Where the protocol filters scenes, all records are read once to find those that it keeps.
@@ -240,7 +241,7 @@ def _kept(
     if not counted:
         kept = min(start, total)  # all are, so those before need not be read
     elif names is not None:
-        names = {*names, COUNTED[data["count"]]}
+        names = {*names, COUNT_FIELD[data["count"]]}
     for record, example in _Records(builder, split, names).read(kept, total):
         example = transform(example, data, codes)
         count = num_objects(example, data["count"]) if counted else None  # no bounds then
@@ -407,7 +408,7 @@ def _within(count: int | None, bounds: Bounds) -> bool:
     return (low is None or count >= low) and (high is None or count <= high)
 
 
-class Order:
+class EpochSampler:
     """Which scenes each step sees: a pure function of (seed, step).
 
     The stream is one permutation of all scenes after another, so every scene is seen once an epoch;

@@ -12,10 +12,10 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from akorn_jax import processes, sharding
-from akorn_jax.feed import Batches
-from akorn_jax.names import by_name
-from akorn_jax.nonfinite import NonFinite
+from akorn_jax.data.batches import Batches
+from akorn_jax.runtime import processes, sharding
+from akorn_jax.runtime.tree_paths import by_name
+from akorn_jax.training.nonfinite import NonFiniteGuard
 
 Array = jax.Array
 PyTree = Any
@@ -23,7 +23,7 @@ PyTree = Any
 PROFILED_CALLS = 5
 
 
-class Watch:
+class TrainMetrics:
     """Reads the metrics of finished steps and writes their means.
 
     Args:
@@ -40,7 +40,7 @@ class Watch:
         views: int,
         schedule: Callable[[int], Any],
         writer: Any,
-        nonfinite: NonFinite,
+        nonfinite: NonFiniteGuard,
     ) -> None:
         self.loss: float | None = None
         self._config = config
@@ -53,7 +53,7 @@ class Watch:
         self._timed = 0  # steps
         self._waited = 0.0
 
-    def introduce(self, step: int, params: PyTree) -> None:
+    def log_header(self, step: int, params: PyTree) -> None:
         """Writes the config and a table of the parameters."""
         shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)
         table = parameter_overview.get_parameter_overview(
@@ -117,7 +117,7 @@ class Watch:
         self._sums, self._since, self._timed, self._waited = [], now, 0, 0.0
 
 
-class Trace:
+class Profiler:
     """Writes a profile of `PROFILED_CALLS` calls of the compiled step, for TensorBoard.
 
     Args:

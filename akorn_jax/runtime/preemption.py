@@ -1,4 +1,4 @@
-"""When a run has to leave before its last step: a notice that the machine goes away, or the clock.
+"""Early exit: SIGTERM preemption and the max_hours limit.
 
 A notice is SIGTERM, as Cloud TPU, Slurm and Kubernetes send it. A process alone listens itself; of
 several, each may get the notice, and JAX's preemption service finds a step that all of them will
@@ -25,7 +25,7 @@ class Outcome(enum.Enum):
     PREEMPTED = "preempted"
 
 
-class Stop:
+class StopSignal:
     """Asked after every call of the compiled step; use as a context manager.
 
     All processes ask equally often. The process 0's clock counts.
@@ -41,7 +41,7 @@ class Stop:
         self._calls = 0
         self._previous: Any = None
 
-    def __enter__(self) -> "Stop":
+    def __enter__(self) -> "StopSignal":
         if self._alone:
             self._previous = signal.signal(signal.SIGTERM, self._notice)
         return self

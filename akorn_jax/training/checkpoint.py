@@ -26,9 +26,10 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
-from akorn_jax import checksums, storage
 from akorn_jax.errors import UserError
-from akorn_jax.names import by_name
+from akorn_jax.runtime import storage
+from akorn_jax.runtime.tree_paths import by_name
+from akorn_jax.training import checksums
 
 PyTree = Any
 
@@ -111,7 +112,7 @@ class Checkpoints:
         try:
             self._orbax.save(self.directory / str(step), args=args, force=True)
         except Exception as error:
-            self._give_up(step, error)
+            self._abandon(step, error)
         else:
             self._pending = self._thread.submit(self._seal, step)
 
@@ -169,6 +170,15 @@ class Checkpoints:
         ]
         return Restored(step, jax.tree.unflatten(treedef, values), restored.extra)
 
+    def shapes(self) -> dict[str, jax.ShapeDtypeStruct] | None:
+        """The arrays of the newest intact step by name; None where there is no checkpoint."""
+        self.wait()
+        step = self._agree(self._newest_intact() if self._primary else 0)
+        if step < 0:
+            return None
+        saved = self._orbax.metadata(self.directory / str(step)).item_metadata["state"].tree
+        return {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in saved.items()}
+
     def steps(self) -> list[int]:
         """The steps of which there is anything on disk, ascending, intact or not."""
         if not self.directory.exists():
@@ -176,7 +186,7 @@ class Checkpoints:
         names = {path.name.removesuffix(".sha256") for path in self.directory.iterdir()}
         return sorted(int(name) for name in names if name.isdecimal())
 
-    def last_good(self) -> str:
+    def describe_latest(self) -> str:
         """In words, where a run can go on from."""
         self.wait()
         if self.last_step is None:
@@ -210,14 +220,14 @@ class Checkpoints:
         try:
             if not self._prepared:
                 self.directory.mkdir(parents=True, exist_ok=True)
-                self._remove_debris()
+                self._remove_temporaries()
                 self._prepared = True
             if not self._room_for(step, arrays):
                 return False
             checksums.begin(self.directory, str(step))
         except OSError as error:
             if storage.is_to_blame(error):
-                self._give_up(step, error)
+                self._abandon(step, error)
                 return False
             raise UserError(
                 f"{self.directory}: cannot write checkpoints there ({error.strerror}); choose "
@@ -225,7 +235,7 @@ class Checkpoints:
             ) from error
         return True
 
-    def _remove_debris(self) -> None:
+    def _remove_temporaries(self) -> None:
         for path in self.directory.iterdir():
             if TEMPORARY in path.name:
                 storage.remove(path)
@@ -251,13 +261,13 @@ class Checkpoints:
             if self._primary:
                 checksums.write(self.directory, str(step), TEMPORARY)
         except Exception as error:
-            self._give_up(step, error)
+            self._abandon(step, error)
             return
         self.last_step = step
         if self._primary:
             self._remove_old(step)
 
-    def _give_up(self, step: int, error: Exception) -> None:
+    def _abandon(self, step: int, error: Exception) -> None:
         """Lets the run outlive failing storage, also of another process (it does not answer)."""
         if not storage.is_to_blame(error) and not isinstance(error, TimeoutError):
             raise error
@@ -266,7 +276,7 @@ class Checkpoints:
             *(step, " ".join(str(error).split()), self.last_step),
         )
         if self._primary and self.directory.exists():
-            self._remove_debris()
+            self._remove_temporaries()
             self._remove(step)
 
     def _remove_old(self, step: int) -> None:

@@ -1,7 +1,7 @@
 """Optimizers, learning-rate schedules and the moving average of the weights.
 
 Everything is set by the flat `config.optimizer`, whose fields are those of
-`optimizer_settings.Settings`. The semantics are PyTorch's, in which most reference systems were
+`optimizer.settings.Settings`. The semantics are PyTorch's, in which most reference systems were
 trained: `weight_decay` of Adam and RMSprop is an L2 term added to the gradient, that of AdamW is
 decoupled; RMSprop adds `eps` outside the square root and starts its average at zero; clipping
 divides by the norm plus 1e-6.
@@ -18,10 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from ml_collections import ConfigDict
 
 from akorn_jax.errors import UserError
-from akorn_jax.names import by_name, path_name
-from akorn_jax.optimizer_settings import Settings, read, read_group
+from akorn_jax.optimizer import schedules
+from akorn_jax.optimizer.settings import Settings, read, read_group
+from akorn_jax.runtime.tree_paths import by_name, path_name
 
 Array = jax.Array
 PyTree = Any
@@ -38,14 +40,15 @@ def make(
         num_steps: length of the training, where a cosine schedule ends.
 
     Returns:
-        The optax transformation and `schedule(t)`, the learning rate of the update that has t
+        The optax tx and `schedule(t)`, the learning rate of the update that has t
         updates before it (a function of ints and of traced arrays). Parameters in a group have
         their own; a plateau's reductions are in the optimizer's state (`plateau_scale`).
 
     Raises:
         UserError: a field or value that is not known.
     """
-    settings = read(dict(config), "optimizer")
+    config = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    settings = read(config, "optimizer")
     schedule = _schedule(settings, num_steps)
     groups = [read_group(settings, pair) for pair in settings.groups]
     if not groups:
@@ -130,12 +133,12 @@ class PlateauState(NamedTuple):
     scale: Array  # [], multiplies the learning rate
     best: Array  # [], lowest reported value
     waited: Array  # [], reported values since
-    factor: Array  # [], the settings, so that `report` needs nothing else
+    factor: Array  # [], the settings, so that `observe` needs nothing else
     patience: Array  # []
     min_scale: Array  # []
 
 
-def report(opt_state: PyTree, value: Array) -> PyTree:
+def observe(opt_state: PyTree, value: Array) -> PyTree:
     """Tells the plateau schedules in an optimizer's state a new validation loss.
 
     As PyTorch's ReduceLROnPlateau: an improvement is a value under `best * (1 - 1e-4)`. States
@@ -190,7 +193,10 @@ def _scale_by_plateau(settings: Settings) -> optax.GradientTransformation:
 
 
 def _schedule(settings: Settings, num_steps: int) -> Schedule:
-    base, warmup = settings.learning_rate, settings.warmup_steps
+    if isinstance(settings.learning_rate, Mapping):
+        rates = schedules.make(settings.learning_rate, "optimizer.learning_rate")
+        return lambda t: settings.multiplier * rates(t)
+    base, warmup = settings.multiplier * settings.learning_rate, settings.warmup_steps
     rate, start = _default(settings.decay_rate, 0.5), _default(settings.decay_start, 0)
     final = _default(settings.final_fraction, 0.0)
 
@@ -215,7 +221,11 @@ def _update_rule(settings: Settings, schedule: Schedule) -> optax.GradientTransf
         scale = optax.scale_by_rms(b2, settings.eps, initial_scale=0.0, eps_in_sqrt=False)
     else:
         b1, b2 = _default(settings.b1, 0.9), _default(settings.b2, 0.999)
-        scale = optax.scale_by_adam(b1, b2, settings.eps)
+        if isinstance(b1, Mapping):
+            adam = optax.inject_hyperparams(optax.scale_by_adam, static_args=("b2", "eps"))
+            scale = adam(b1=schedules.make(b1, "optimizer.b1"), b2=b2, eps=settings.eps)
+        else:
+            scale = optax.scale_by_adam(b1, b2, settings.eps)
     parts = [scale]
     if settings.weight_decay:
         parts = [scale, decay] if settings.name == "adamw" else [decay, scale]

@@ -1,5 +1,6 @@
 """A run's settings: from a recipe, the command line and the run's own directory."""
 
+import ast
 import difflib
 import importlib.util
 import json
@@ -12,14 +13,15 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from akorn_jax import storage
 from akorn_jax.errors import UserError
+from akorn_jax.runtime import storage
 
 ConfigDict = ml_collections.ConfigDict
 
 FILE = "config.json"
 # What a run is: a checkpoint goes on only under the same values. The rest may change.
 IDENTITY = ("seed", "batch_size", "dtype", "data", "model", "task", "optimizer", "ema")
+OPTIONS = "eval.options"  # of the model's call: free names
 # Where data lie, and how they are read, says nothing of what they are.
 PLACES = ("raw_dir", "loading", "num_workers")
 
@@ -66,8 +68,16 @@ def override(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
     Raises:
         UserError: if a field does not exist or a value does not fit.
     """
+    config = config.copy_and_resolve_references()
+    arguments = [_renamed(argument) for argument in arguments]
     for argument in arguments:
-        _check_field(config, argument.removeprefix("--config.").partition("=")[0])
+        name, _, value = argument.removeprefix("--config.").partition("=")
+        if name.startswith(f"{OPTIONS}."):
+            with config.eval.options.unlocked():
+                config.eval.options[name.removeprefix(f"{OPTIONS}.")] = _literal(value)
+        else:
+            _check_field(config, name)
+    arguments = [a for a in arguments if not a.startswith(f"--config.{OPTIONS}.")]
     values, line = flags.FlagValues(), ["launch.py", *arguments]
     try:
         holder = config_flags.DEFINE_config_dict(
@@ -77,6 +87,21 @@ def override(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
     except (flags.Error, TypeError, ValueError) as error:
         raise UserError(f"{' '.join(arguments)}: {' '.join(str(error).split())}") from error
     return holder.value
+
+
+def _renamed(argument: str) -> str:
+    """`--config.eval.num_slots` and `num_iterations` are options of the model's call."""
+    for name in ("num_slots", "num_iterations"):
+        argument = argument.replace(f"--config.eval.{name}=", f"--config.{OPTIONS}.{name}=")
+    return argument
+
+
+def _literal(text: str) -> Any:
+    """A number, bool or tuple as Python writes it, or else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _check_field(config: ConfigDict, name: str) -> None:

@@ -2,20 +2,19 @@
 attended to at each iteration."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import matplotlib
 import numpy as np
-from flax import nnx
-from ml_collections import ConfigDict
 
-from akorn_jax.data import Examples
+from akorn_jax.data.records import Examples
 from akorn_jax.outputs import ModelOutput
-from akorn_jax.report import contents, scenes
-from akorn_jax.report.scenes import Film
+from akorn_jax.report import scenes
+from akorn_jax.report.run import Run
+from akorn_jax.report.scenes import Film, css
 
+TITLE, ORDER = "Slots", 20
 # Attention from 0 to 1: lightness alone tells it, so colour-blind readers see it too.
 SHADES = np.rint(255 * matplotlib.colormaps["viridis"](np.arange(256))[:, :3]).astype(np.uint8)
 
@@ -43,9 +42,21 @@ class Slots:
     attention: list[Film]
 
 
-def seen(output: ModelOutput) -> bool:
-    """Whether an output has parts that are drawn here."""
+def applies(output: ModelOutput) -> bool:
+    """Whether the model gives masks, a reconstruction or attention."""
     return not (output.masks is None and output.recon is None and not _attention(output))
+
+
+def render(run: Run, outputs: Mapping[int, ModelOutput], examples: Examples) -> dict[str, Any]:
+    """Pictures of the scenes, as they were in the evaluation."""
+    del run
+    return {
+        "slots": [
+            _scene(examples.images[index], output, index) for index, output in outputs.items()
+        ],
+        "iterations": iterations(next(iter(outputs.values()))),
+        "shades": css(SHADES[:: len(SHADES) // 15]),
+    }
 
 
 def iterations(output: ModelOutput) -> list[str]:
@@ -58,50 +69,14 @@ def iterations(output: ModelOutput) -> list[str]:
     ]
 
 
-def draw(
-    model: nnx.Module, config: ConfigDict, examples: Examples, indices: Sequence[int]
-) -> list[Slots]:
-    """Pictures of the scenes at `indices`, as they were in the evaluation."""
-    outputs = dict(_evaluated(model, config, examples, indices))
-    return [_scene(examples.images[index], *outputs[index], index) for index in indices]
-
-
-def _attention(output: ModelOutput) -> tuple[jax.Array, ...]:
-    """Per layer `[T, B, K, h, w]`."""
+def _attention(output: ModelOutput) -> tuple[np.ndarray, ...]:
+    """Per layer `[T, K, h, w]` of an image."""
     return (output.trajectory or {}).get("attention", ())
 
 
-def _evaluated(
-    model: nnx.Module, config: ConfigDict, examples: Examples, indices: Sequence[int]
-) -> Iterator[tuple[int, tuple[ModelOutput, np.ndarray | None]]]:
-    """The masks, reconstructions and attention `[K, T, h, w]` of scenes.
-
-    What is random in a model depends on the whole batch, so whole batches are run again.
-    """
-    graphdef, state = nnx.split(model)
-    arguments = contents.arguments(model, config)
-    size, key = config.eval.batch_size, jax.random.key(config.eval.seed)
-
-    @jax.jit
-    def forward(state: nnx.State, images: jax.Array, key: jax.Array) -> tuple:
-        images = images.astype(jnp.float32) / 255
-        output = nnx.merge(graphdef, state)(images, key=key, **arguments)
-        layers = _attention(output)
-        attention = jnp.moveaxis(jnp.concatenate(layers), 0, 2) if layers else None
-        return ModelOutput(masks=output.masks, recon=output.recon), attention
-
-    for start in sorted({index // size * size for index in indices}):
-        rows = np.minimum(np.arange(start, start + size), len(examples) - 1)  # filled up
-        output = forward(state, examples.images[rows], jax.random.fold_in(key, start))
-        output = jax.device_get(output)
-        for index in indices:
-            if index // size * size == start:
-                yield index, jax.tree.map(lambda part, row=index - start: part[row], output)
-
-
-def _scene(
-    image: np.ndarray, output: ModelOutput, attention: np.ndarray | None, index: int
-) -> Slots:
+def _scene(image: np.ndarray, output: ModelOutput, index: int) -> Slots:
+    layers = _attention(output)
+    attention = np.moveaxis(np.concatenate(layers), 0, 1) if layers else None  # [K, T, h, w]
     recon = error = None
     if output.recon is not None:
         pixels = np.rint(255 * np.clip(output.recon, 0, 1)).astype(np.uint8)
