@@ -191,7 +191,7 @@ def _features(schema: Schema) -> tfds.features.FeaturesDict:
     return tfds.features.FeaturesDict(
         {
             "image": tensor((height, width, 3), "uint8"),
-            "segmentation": tensor((height, width), "uint8"),
+            **({"segmentation": tensor((height, width), "uint8")} if schema.segmented else {}),
             **{name: tensor(field.shape, field.dtype) for name, field in schema.attributes},
         }
     )

@@ -48,6 +48,7 @@ class Model(nnx.Module):
         gradient: "unrolled" or "implicit", see `SlotAttention`.
         num_blocks, num_heads: of the transformer.
         dropout: rate in the transformer and on its embeddings.
+        dvae_channels: of the discrete VAE.
         remat: recompute the transformer's blocks in the backward pass, see `TransformerDecoder`.
     """
 
@@ -65,6 +66,7 @@ class Model(nnx.Module):
         num_blocks: int = 4,
         num_heads: int = 4,
         dropout: float = 0.1,
+        dvae_channels: int = 64,
         remat: bool = False,
         *,
         rngs: nnx.Rngs,
@@ -75,7 +77,7 @@ class Model(nnx.Module):
         self.vocab_size = vocab_size
         self.dropout = dropout
         length = math.prod(self.grid)
-        self.dvae = DiscreteVAE(vocab_size, rngs=rngs)
+        self.dvae = DiscreteVAE(vocab_size, dvae_channels, rngs=rngs)
         # Index 0 begins a sequence; token t of the image has index t + 1.
         self.embed = nnx.Embed(
             vocab_size + 1, channels, embedding_init=nnx.initializers.normal(1.0), rngs=rngs
@@ -270,7 +272,7 @@ class DiscreteVAE(nnx.Module):
         channels: of all layers within.
     """
 
-    def __init__(self, vocab_size: int, channels: int = 64, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, vocab_size: int, channels: int, *, rngs: nnx.Rngs) -> None:
         c, quad = channels, 4 * channels  # quad: of the four pixels that one becomes
         encoder = [(3 * PATCH_SIZE**2, c, 1), *[(c, c, 1)] * 6]
         decoder = [(vocab_size, c, 1), (c, c, 3), (c, c, 1), (c, c, 1), (c, quad, 1)]
@@ -452,9 +454,7 @@ def k_means(x: np.ndarray, num_clusters: int, seed: int, restarts: int = 5) -> n
     best, labels = np.inf, np.zeros(len(x), int)
     for restart in range(restarts):
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of empty clusters, which the caller sees in the labels
+            warnings.simplefilter("ignore")  # about empty clusters: the caller counts
             centres, candidate = kmeans2(x, num_clusters, iter=50, minit="++", seed=seed + restart)
         error = np.sum((x - centres[candidate]) ** 2)
         if error < best:
