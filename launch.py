@@ -3,12 +3,13 @@
 --mode=prepare only prepares, --mode=browse writes a picture of some prepared scenes.
 Without --mode a run prepares its data if need be, trains (from where it was, if it was
 interrupted), evaluates and writes DIR/report.html. Any field of the config can be set with
---config.field=value. --mode=report writes the report again, --compare=DIR2,DIR3 beside other runs.
+--config.field=value. --mode=report writes the report again, --compare=DIR2,DIR3 beside other runs;
+--mode=sample draws images from the model's prior.
 
 Of several processes each runs this command. On TPU slices and under srun they find each other;
 elsewhere say --coordinator=HOST:PORT --num_processes=N --process_id=I.
 
-Exit codes: 0 done, or told to leave by SIGTERM and saved; 2 the input is wrong or the training
+Exit codes: 0 done, or preempted by SIGTERM and saved; 2 the input is wrong or the training
 diverged (one line says what); 75 another of several processes died, run again (docs/pods.md);
 124 the time limit (config.max_hours) was reached and all was saved.
 """
@@ -16,12 +17,13 @@ diverged (one line says what); 75 another of several processes died, run again (
 import argparse
 import os
 import sys
+from pathlib import Path
 
 import jax
 from absl import logging
 from etils import epath
 
-from akorn_jax import evaluate, report, run_config, train
+from akorn_jax import evaluate, report, run_config, sample, train
 from akorn_jax.data import records
 from akorn_jax.errors import UserError
 from akorn_jax.runtime import processes, progress, provenance
@@ -31,7 +33,7 @@ from datasets.contact_sheet import contact_sheet
 from datasets.errors import DatasetError
 from datasets.prepare import prepare
 
-MODES = ("prepare", "browse", "train", "evaluate", "report")
+MODES = ("prepare", "browse", "train", "evaluate", "report", "sample")
 REPORTING = (None, "evaluate", "report")
 
 
@@ -72,13 +74,17 @@ def run(arguments: list[str]) -> int:
         provenance.record(workdir, arguments)
         outcome = train.train(config, workdir)
         if outcome is Outcome.TIME_LIMIT:
-            logging.info("config.max_hours=%s is over; run again to go on.", config.max_hours)
+            logging.info(
+                "config.max_hours=%s is over; rerun the same command to resume.", config.max_hours
+            )
             return 124
         if outcome is Outcome.PREEMPTED:
-            logging.info("Told to leave, and saved; run again to go on.")
+            logging.info("Preempted, checkpoint saved; rerun the same command to resume.")
             return 0
     if options.mode in (None, "evaluate") and processes.is_primary():
         evaluate.evaluate(config, workdir, others)
+    if options.mode == "sample" and processes.is_primary():
+        print(f"Samples: {sample.sample(config, workdir, options.num_images)}")
     if options.mode in REPORTING and processes.is_primary():
         print(f"Report: {report.write(config, workdir, options.compare)}")
     return 0
@@ -101,6 +107,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, run_config.ConfigDi
         default=[],
         help="other evaluated runs, whose scores stand beside in the report",
     )
+    parser.add_argument("--num_images", metavar="N", type=int, default=16, help="of --mode=sample")
     parser.add_argument(
         "--cache_dir",
         default=os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/akorn_jax"),
@@ -123,8 +130,16 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, run_config.ConfigDi
     if options.config is None:
         config = base.complete(run_config.from_workdir(epath.Path(options.workdir).expanduser()))
     else:
-        config = run_config.from_recipe(options.config)
+        config = run_config.from_recipe(_recipe_file(options.config))
     return options, run_config.override(config, overrides)
+
+
+def _recipe_file(recipe: str) -> str:
+    """A recipe's file, also of a bare name: `demo:conv` is that of configs/."""
+    name, colon, variant = recipe.partition(":")
+    file = Path(__file__).parent / "configs" / f"{name}.py"
+    bare = os.sep not in name and not name.endswith(".py")
+    return f"{file}{colon}{variant}" if bare and file.is_file() else recipe
 
 
 def prepare_data(protocol: run_config.ConfigDict, config: run_config.ConfigDict) -> None:

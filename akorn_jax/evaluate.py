@@ -30,10 +30,11 @@ PREDICTIONS = "predictions.npz"  # `step` and the trained model's `labels` [N, H
 
 
 class Checkpoint(NamedTuple):
-    """What is evaluated: the step, the model with its averaged weights, the task's own state."""
+    """The step, the model with its averaged weights, the task and its own state."""
 
     step: int
     model: nnx.Module
+    task: Task
     task_state: PyTree
 
 
@@ -57,23 +58,19 @@ def evaluate(
     Raises:
         UserError: if there is no checkpoint, or the settings do not fit the model.
     """
-    untrained = train_state.build_model(config.model, config.seed)
-    task = train_state.build("tasks", config.task)
-    checkpoint = restore(untrained, workdir, task)
-    summary = evaluate_on(config, checkpoint, untrained, task, workdir, suffix="")
+    checkpoint = restore(config, workdir)
+    summary = evaluate_on(config, checkpoint, workdir, suffix="")
     for protocol in others:
         other = config.copy_and_resolve_references()
         other.data = protocol
         suffix = "-" + protocol.name.replace("/", "-")
-        evaluate_on(other, checkpoint, untrained, task, workdir, suffix)
+        evaluate_on(other, checkpoint, workdir, suffix)
     return summary
 
 
 def evaluate_on(
     config: ConfigDict,
     checkpoint: Checkpoint,
-    untrained: nnx.Module,
-    task: Task,
     workdir: epath.Path,
     suffix: str,
 ) -> dict[str, Any]:
@@ -83,9 +80,14 @@ def evaluate_on(
     logging.info("Evaluating step %d on %d scenes of %s.", step, len(examples), config.data.name)
     models = {"trained": checkpoint.model}
     if config.eval.baselines:
-        models["untrained"] = untrained
+        models["untrained"] = train_state.build_model(config.model, config.seed)
     result = base.evaluate(
-        models, task, examples, config, step=step, task_state=checkpoint.task_state
+        models,
+        checkpoint.task,
+        examples,
+        config,
+        step=step,
+        task_state=checkpoint.task_state,
     )
     chosen = ("min_objects", "max_objects")
     summary = {
@@ -115,17 +117,19 @@ def load(config: ConfigDict) -> Examples:
     return records.load(config.data, config.eval.split, config.data_dir, objects=objects)
 
 
-def restore(model: nnx.Module, workdir: epath.Path, task: Task) -> Checkpoint:
+def restore(config: ConfigDict, workdir: epath.PathLike) -> Checkpoint:
     """The newest intact checkpoint of a run.
 
     Args:
-        model: of the run's structure; its weights do not matter.
+        config: of the run; of the model's fields those may differ that change no array's shape.
         workdir: of the run.
-        task: of the run.
 
     Raises:
         UserError: if there is none.
     """
+    workdir = epath.Path(workdir)
+    model = train_state.build_model(config.model, config.seed)
+    task = train_state.build("tasks", config.task)
     graphdef, params, buffers = train_state.split(model)
     like = {"ema": (params, buffers), "task": task.init_state()}
     with Checkpoints(workdir / "checkpoints", alone=True) as checkpoints:
@@ -133,7 +137,7 @@ def restore(model: nnx.Module, workdir: epath.Path, task: Task) -> Checkpoint:
     if restored is None:
         raise UserError(f"--workdir={workdir}: has no checkpoint; train first.")
     model = nnx.merge(graphdef, *restored.state["ema"])
-    return Checkpoint(restored.step, model, restored.state["task"])
+    return Checkpoint(restored.step, model, task, restored.state["task"])
 
 
 def segment(model: nnx.Module, examples: Examples, config: ConfigDict) -> np.ndarray:

@@ -19,7 +19,7 @@ from akorn_jax.runtime import storage
 ConfigDict = ml_collections.ConfigDict
 
 FILE = "config.json"
-# What a run is: a checkpoint goes on only under the same values. The rest may change.
+# Fields that must match to resume; the rest may change.
 IDENTITY = ("seed", "batch_size", "dtype", "data", "model", "task", "optimizer", "ema")
 OPTIONS = "eval.options"  # of the model's call: free names
 # Where data lie, and how they are read, says nothing of what they are.

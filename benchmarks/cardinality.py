@@ -1,6 +1,6 @@
 """How slot models fare with more objects and slots than they were trained with (arXiv 2407.04170).
 
-    python -m akorn_jax.evaluation.cardinality --workdirs=runs/mean,runs/sum,runs/batch_norm \\
+    python -m benchmarks.cardinality --workdirs=runs/mean,runs/sum,runs/batch_norm \\
         --num_slots=7,11 --out=runs/cardinality
 
 gives FG-ARI against the number of objects, for each way to gather (the runs' `aggregation`) and
@@ -30,10 +30,9 @@ from akorn_jax import evaluate, run_config
 from akorn_jax.data import records
 from akorn_jax.data.records import Examples
 from akorn_jax.errors import UserError
-from akorn_jax.evaluation import discovery, settings
+from akorn_jax.evaluation import options, segmentation
 from akorn_jax.evaluation.plots import PALETTE
 from akorn_jax.runtime import progress
-from akorn_jax.training import train_state
 
 NAMES = {
     "mean": "weighted mean",
@@ -70,7 +69,7 @@ class Curve:
 def main(arguments: Sequence[str]) -> None:
     """Evaluates the runs and writes the files; raises UserError for wrong input."""
     parser = argparse.ArgumentParser(
-        prog="python -m akorn_jax.evaluation.cardinality",
+        prog="python -m benchmarks.cardinality",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -122,13 +121,13 @@ def measure(
     """
     scores = collections.defaultdict(list)  # (kind, slots) -> of each run, FG-ARI by count
     for workdir, config in runs:
-        objects = settings.bounds(config.eval) or (None, None)
+        objects = options.bounds(config.eval) or (None, None)
         examples = records.load(config.data, config.eval.split, config.data_dir, objects=objects)
-        step, model = evaluate.restore(train_state.build_model(config.model, config.seed), workdir)
+        step, model, task, _ = evaluate.restore(config, workdir)
         for slots in num_slots:
             logging.info("%s, step %d: %d scenes, %d slots.", workdir, step, len(examples), slots)
-            config.eval.num_slots = slots
-            labels = discovery.segment(model, examples, config).labels
+            config.eval.options.num_slots = slots
+            labels = segmentation.segment(model, task, examples, config, step=step)
             scores[kind(config, workdir), slots].append(by_count(examples, labels))
     return [_curve(*key, found) for key, found in sorted(scores.items())]
 
@@ -143,7 +142,7 @@ def kind(config: run_config.ConfigDict, workdir: epath.Path) -> str:
 
 def by_count(examples: Examples, labels: np.ndarray) -> dict[int, np.ndarray]:
     """FG-ARI of the scenes by their number of objects."""
-    fg_ari = discovery.compare(examples, labels)["fg_ari"]
+    fg_ari = segmentation.compare(examples, labels)["fg_ari"]
     return {int(n): fg_ari[examples.counts == n] for n in np.unique(examples.counts)}
 
 
@@ -179,7 +178,7 @@ def _cell(mean: float, error: float) -> str:
 
 
 def draw(curves: Sequence[Curve], dataset: str, trained: int | None) -> bytes:
-    """The curves as a PNG: a panel a number of slots, a line a way to gather.
+    """The curves as a PNG: one panel per slot count, one line per aggregation.
 
     Args:
         curves: of `measure`.

@@ -226,7 +226,7 @@ for _variant in ("full", "pbg", "vbg", "grassbg", "camo", "outd"):
         **{**_OWN_SPLITS, **_only_test},
     )
 
-# What is drawn in ClevrTex's manner comes unsplit; the same tenths by index.
+# CLEVRTex-like data come unsplit; the same tenths by index.
 for _variant, _count in (
     ("full", 50_000),
     ("pbg", 20_000),
@@ -249,7 +249,7 @@ PROTOCOLS["clevrtex_like_outd:clevrtex"] = {
     "test": (0, 10_000),
 }
 
-# A control that is drawn only: the pieces of a scene share a colour, so colour tells nothing.
+# A synthetic control: the pieces of a scene share a colour, so colour tells nothing.
 PROTOCOLS["tetrominoes_one_color:akorn"] = {
     **PROTOCOLS["tetrominoes:akorn"],
     "name": "tetrominoes/procedural_one_color",

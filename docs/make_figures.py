@@ -19,7 +19,8 @@ from etils import epath
 from akorn_jax import evaluate, run_config
 from akorn_jax.evaluation import plots
 from akorn_jax.evaluation.matching import match_labels
-from akorn_jax.report import animation, oscillators, page, run, scenes
+from akorn_jax.report import animation, page, panels, run, scenes
+from akorn_jax.report.panels import oscillators
 from akorn_jax.training import checksums, train_state
 from akorn_jax.training.checkpoint import TEMPORARY, Checkpoints
 
@@ -41,8 +42,7 @@ def main() -> None:
 def figures(workdir: epath.Path, folder: Path) -> None:
     """The pictures: scenes from the best to the worst, at even distances in the ranking."""
     result = run.read(workdir, run_config.from_workdir(workdir))
-    model = train_state.build_model(result.config.model, result.config.seed)
-    _, model = evaluate.restore(model, workdir)
+    checkpoint = evaluate.restore(result.config, workdir)
     examples = evaluate.load(result.config)
     scores = result.scores
 
@@ -55,14 +55,15 @@ def figures(workdir: epath.Path, folder: Path) -> None:
         plots.segmentation(file, examples.images[chosen], true, matched, captions)
 
     shown = scenes.spread(scores["fg_ari"], page.NUM_SCENES)[::-1]
-    frames = oscillators.follow(model, result.config, examples, shown)
+    outputs = panels.outputs(checkpoint.model, checkpoint.task, examples, result.config, shown)
+    frames = oscillators.follow({i: outputs[i] for i in shown}, result.config, examples)
     animation.write(folder / "oscillators.gif", frames, examples)
 
 
 def checkpoint(workdir: epath.Path, folder: Path) -> None:
     """The run's config, scores and averaged weights alone, as a directory that can be evaluated."""
     config = run_config.from_workdir(workdir)
-    step, model = evaluate.restore(train_state.build_model(config.model, config.seed), workdir)
+    step, model, *_ = evaluate.restore(config, workdir)
     if folder.exists():
         shutil.rmtree(folder)
     run_config.save(config, epath.Path(folder))

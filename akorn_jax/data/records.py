@@ -1,4 +1,4 @@
-"""Prepared datasets: read by name, cut to a paper's protocol, and dealt out in a fixed order.
+"""Prepared datasets: read by name, cut to a paper's protocol, and read in a fixed order.
 
 Knows TFDS and nothing of how the files were made. A *protocol* is data (`config.data`): which
 prepared records, which crop and size, which scenes are kept, and which of the kept ones are for
@@ -213,7 +213,7 @@ def _check_length(data: Mapping[str, Any], field: str, expected: str) -> None:
     if len(data[field]) != expected.count(",") + 1:
         raise UserError(
             f"config.data.{field}={tuple(data[field])}: expected {expected}; "
-            "set it once, to so many numbers."
+            "pass all its numbers at once."
         )
 
 

@@ -21,7 +21,6 @@ from akorn_jax.report import run as runs
 from akorn_jax.report.run import Run
 from akorn_jax.report.scenes import css
 from akorn_jax.runtime import progress
-from akorn_jax.tasks.base import Task
 from akorn_jax.training import train_state
 
 HERE = Path(__file__).parent
@@ -58,9 +57,7 @@ def write(
     """
     run = runs.read(workdir, config)
     others = [runs.read(directory) for directory in compare]
-    task = train_state.build("tasks", config.task)
-    model = train_state.build_model(config.model, config.seed)
-    checkpoint = evaluate.restore(model, run.workdir, task)
+    checkpoint = evaluate.restore(config, run.workdir)
     step = checkpoint.step
     if step != run.summary["step"]:
         raise UserError(
@@ -68,7 +65,7 @@ def write(
             f"checkpoint of step {step}; evaluate again with --mode=evaluate."
         )
     examples = evaluate.load(run.config)
-    page = render(run, others, checkpoint, task, examples)
+    page = render(run, others, checkpoint, examples)
     if len(page.encode()) > MAX_BYTES:
         logging.warning("The report has %.1f MB.", len(page.encode()) / 1e6)
     path = run.workdir / FILE
@@ -83,7 +80,6 @@ def render(
     run: Run,
     others: Sequence[Run],
     checkpoint: evaluate.Checkpoint,
-    task: Task,
     examples: Examples,
 ) -> str:
     """The page as HTML."""
@@ -104,7 +100,7 @@ def render(
             parts["gallery"] = scenes.gallery(examples, predictions(run, examples), run.scores, key)
         parts["charts"] = score_charts(run, examples, key)
     outputs = panels.outputs(
-        *(checkpoint.model, task, examples, run.config, shown),
+        *(checkpoint.model, checkpoint.task, examples, run.config, shown),
         step=checkpoint.step,
         task_state=checkpoint.task_state,
     )

@@ -51,7 +51,7 @@ class StopSignal:
             signal.signal(signal.SIGTERM, self._previous)
 
     def __call__(self) -> Outcome | None:
-        """Why to save and leave now; None to go on."""
+        """Why to save and exit now; None to continue."""
         late = time.monotonic() > self._deadline
         if not self._alone:
             return self._agreed(late)

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a progress bar on a terminal, lines elsewhere.
+"""Progress of a run: a bar on a terminal, lines elsewhere.
 
 Log lines, of absl and of the standard library, have one format and go to standard error and to
 `DIR/log.txt`; on a terminal they are printed above the bar.

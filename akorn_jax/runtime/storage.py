@@ -1,4 +1,4 @@
-"""Storage that fails, and files that a killed run leaves whole: what a run outlives."""
+"""Atomic writes, and which errors are those of storage."""
 
 import errno
 import re
@@ -9,7 +9,7 @@ from etils import epath
 ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE}
 
 
-def is_to_blame(error: BaseException) -> bool:
+def is_storage_error(error: BaseException) -> bool:
     """Whether an error, of the file system or of TensorStore on top of it, is one of storage."""
     if isinstance(error, OSError):
         return error.errno in ERRORS

@@ -187,7 +187,7 @@ class Checkpoints:
         return sorted(int(name) for name in names if name.isdecimal())
 
     def describe_latest(self) -> str:
-        """In words, where a run can go on from."""
+        """Human-readable description of the newest intact checkpoint."""
         self.wait()
         if self.last_step is None:
             return "there is no checkpoint yet"
@@ -226,7 +226,7 @@ class Checkpoints:
                 return False
             checksums.begin(self.directory, str(step))
         except OSError as error:
-            if storage.is_to_blame(error):
+            if storage.is_storage_error(error):
                 self._abandon(step, error)
                 return False
             raise UserError(
@@ -248,8 +248,8 @@ class Checkpoints:
         free = shutil.disk_usage(self.directory).free
         if free <= needed:
             logger.warning(
-                "checkpoint %d not saved: %s needs %.1f MB and has %.1f MB free; training goes on, "
-                "the last good checkpoint is %s",
+                "checkpoint %d not saved: %s needs %.1f MB and has %.1f MB free; training "
+                "continues, the last good checkpoint is %s",
                 *(step, self.directory, needed / 1e6, free / 1e6, self.last_step),
             )
         return free > needed
@@ -269,10 +269,10 @@ class Checkpoints:
 
     def _abandon(self, step: int, error: Exception) -> None:
         """Lets the run outlive failing storage, also of another process (it does not answer)."""
-        if not storage.is_to_blame(error) and not isinstance(error, TimeoutError):
+        if not storage.is_storage_error(error) and not isinstance(error, TimeoutError):
             raise error
         logger.warning(
-            "checkpoint %d not saved: %s; training goes on, the last good checkpoint is %s",
+            "checkpoint %d not saved: %s; training continues, the last good checkpoint is %s",
             *(step, " ".join(str(error).split()), self.last_step),
         )
         if self._primary and self.directory.exists():

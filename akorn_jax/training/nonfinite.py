@@ -17,7 +17,7 @@ class NonFiniteGuard:
         tolerated: steps that change nothing and are passed over; one more ends the run.
         file: gets what is known of them, as JSON.
         records: `[N]`, the training scenes' places in the prepared split.
-        describe_latest: says where a run can go on from.
+        describe_latest: says which checkpoint a run can resume from.
         count: of the run so far, as the checkpoint has it.
     """
 

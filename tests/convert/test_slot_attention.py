@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from etils import epath
 
 from akorn_jax import evaluate, run_config
 from akorn_jax.convert import files, to_official
@@ -23,15 +22,13 @@ def test_names_under_a_prefix(variant, dialect, prefix, tmp_path):
     """As in checkpoints of Lightning, in which the model is an attribute of another module."""
     config = run_config.override(run_config.from_recipe(RECIPE + variant), SMALL)
     model = train_state.build_model(config.model, seed=1)
-    model.dialect = dialect
-    official = to_official(model)
+    official = to_official(model, dialect)
     weights = tmp_path / "weights.npz"
     np.savez(weights, **{prefix + name: array for name, array in official.items()})
     run = tmp_path / "run"
     main([f"--config={RECIPE}{variant}", *SMALL, f"--weights={weights}", f"--workdir={run}"])
-    _, loaded = evaluate.restore(train_state.build_model(config.model, seed=0), epath.Path(run))
-    loaded.dialect = dialect
-    for name, array in to_official(loaded).items():
+    loaded = evaluate.restore(config, run).model
+    for name, array in to_official(loaded, dialect).items():
         np.testing.assert_array_equal(array, official[name])
 
 

@@ -49,7 +49,7 @@ def test_the_kept_checkpoint_separates_pieces(data_dir):
     config.data.test, config.eval.num_workers = (64, 96), 1
     examples = evaluate.load(config)
     untrained = train_state.build_model(config.model, config.seed)
-    step, trained = evaluate.restore(untrained, KEPT)
+    step, trained, *_ = evaluate.restore(config, KEPT)
     assert step == config.num_steps == 2500
     scores = [
         fg_ari(examples.segmentation, evaluate.segment(model, examples, config)).mean()
@@ -82,9 +82,8 @@ def test_a_runs_weights_are_kept_alone(oscillators_config, oscillators_run, tmp_
     assert sorted(path.name for path in folder.iterdir()) == [
         "checkpoints", "config.json", "metrics.json",
     ]  # fmt: skip
-    model = train_state.build_model(oscillators_config.model, 0)
-    _, theirs = evaluate.restore(model, oscillators_run)
-    step, ours = evaluate.restore(model, epath.Path(folder))
+    theirs = evaluate.restore(oscillators_config, oscillators_run).model
+    step, ours, *_ = evaluate.restore(oscillators_config, folder)
     assert step == oscillators_config.num_steps
     for a, b in zip(*(jax.tree.leaves(nnx.state(m)) for m in (theirs, ours)), strict=True):
         np.testing.assert_array_equal(a, b)

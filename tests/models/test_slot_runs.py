@@ -8,7 +8,6 @@ from etils import epath
 
 from akorn_jax import evaluate, train
 from akorn_jax.errors import UserError
-from akorn_jax.training import train_state
 from configs import tetrominoes_slot_attention
 
 
@@ -36,7 +35,7 @@ def test_masks_and_reconstruction_are_scored(config, tmp_path):
     assert made.items() <= summary.items()
     assert -1 <= summary["fg_ari"] <= 1
     assert 0 < summary["mse"] < 1
-    _, model = evaluate.restore(train_state.build_model(config.model, 0), workdir)
+    model = evaluate.restore(config, workdir).model
     assert model.slot_attention.norm_updates.mean[...] != 0, "statistics travel with the weights"
     config.eval.up_tiling = 2
     with pytest.raises(UserError, match=r"up_tiling=2: .* has no patches"):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from akorn_jax import evaluate
-from akorn_jax.report import oscillators
+from akorn_jax.report import panels
+from akorn_jax.report.panels import oscillators
 from akorn_jax.training import train_state
 
 INDICES = [9, 2]
@@ -14,7 +15,15 @@ INDICES = [9, 2]
 def setting(request, oscillators_config):
     config = oscillators_config.copy_and_resolve_references()
     config.model.num_layers = request.param
-    return config, train_state.build_model(config.model, 0), evaluate.load(config)
+    return shown(config)
+
+
+def shown(config):
+    model = train_state.build_model(config.model, 0)
+    task = train_state.build("tasks", config.task)
+    examples = evaluate.load(config)
+    found = panels.outputs(model, task, examples, config, INDICES)
+    return config, model, examples, {index: found[index] for index in INDICES}
 
 
 def evaluated(config, model, examples, index):
@@ -26,22 +35,21 @@ def evaluated(config, model, examples, index):
 
 
 def test_shows_what_happened_in_the_evaluation(setting):
-    config, model, examples = setting
-    layers = oscillators.unfold(model, config, examples, INDICES)
+    config, model, examples, outputs = setting
+    layers = oscillators.trajectory_layers(outputs.values())
     for place, index in enumerate(INDICES):
         trajectory, row = evaluated(config, model, examples, index)
         for layer, x, energies in zip(
             layers, trajectory["oscillators"], trajectory["energies"], strict=True
         ):
-            count = len(layer.tokens) - 1
-            np.testing.assert_allclose(layer.tokens[1:, place], x[:count, row], atol=1e-4)
-            known = energies[1 : count + 1, row]  # before each step
-            np.testing.assert_allclose(layer.energies[:count, place], known, rtol=1e-3, atol=1e-2)
+            np.testing.assert_allclose(layer.tokens[1:, place], x[:, row], atol=1e-4)
+            known = energies[1:, row]  # before each step
+            np.testing.assert_allclose(layer.energies[:-1, place], known, rtol=1e-3, atol=1e-2)
 
 
 def test_starts_before_the_first_step_and_ends_after_the_last(setting):
-    config, model, examples = setting
-    layers = oscillators.unfold(model, config, examples, INDICES)
+    config, model, examples, outputs = setting
+    layers = oscillators.trajectory_layers(outputs.values())
     assert [layer.first for layer in layers] == [0] * config.model.num_layers
     assert [len(layer.tokens) for layer in layers][-1] == config.model.num_steps + 1
     images = examples.images[np.array(INDICES)].astype(np.float32) / 255
@@ -51,9 +59,22 @@ def test_starts_before_the_first_step_and_ends_after_the_last(setting):
     np.testing.assert_allclose(lengths, 1, atol=1e-5)
 
 
+def test_the_last_energy_is_that_before_one_step_more(setting):
+    config, model, examples, _ = setting
+    longer = config.copy_and_resolve_references()
+    steps = [config.model.num_steps] * config.model.num_layers
+    settings = {**longer.model.to_dict(), "num_steps": [*steps[:-1], steps[-1] + 1]}
+    other = train_state.build_model(settings, 0)
+    images = examples.images[:2].astype(np.float32) / 255
+    key = jax.random.key(0)
+    last = model(images, key=key, trajectory=True).trajectory["final_energy"][-1]
+    more = other(images, key=key, trajectory=True).trajectory["energies"][-1][-1]
+    np.testing.assert_allclose(last, more, rtol=1e-4)
+
+
 def test_a_layer_starts_where_the_last_one_ended(setting):
-    config, model, examples = setting
-    layers = oscillators.unfold(model, config, examples, INDICES)
+    config, model, examples, outputs = setting
+    layers = oscillators.trajectory_layers(outputs.values())
     for index, place in ((INDICES[0], 0), (INDICES[1], 1)):
         trajectory, row = evaluated(config, model, examples, index)
         for layer, before in zip(layers[1:], trajectory["oscillators"], strict=False):
@@ -61,8 +82,8 @@ def test_a_layer_starts_where_the_last_one_ended(setting):
 
 
 def test_names_every_frame(setting):
-    config, model, examples = setting
-    frames = oscillators.follow(model, config, examples, INDICES)
+    config, _, examples, outputs = setting
+    frames = oscillators.follow(outputs, config, examples)
     if config.model.num_layers == 1:
         assert frames.names == ["step 0", "step 1", "step 2"]
     else:
@@ -78,8 +99,8 @@ def test_models_without_oscillators_are_shown_too(oscillators_config):
         "name": "itrsa", "channels": 8, "num_layers": 1, "num_steps": 3, "patch_size": 4,
         "image_size": 32, "heads": 2, "mlp_dim": 8,
     }  # fmt: skip
-    model = train_state.build_model(config.model, 0)
-    frames = oscillators.follow(model, config, evaluate.load(config), INDICES)
+    config, _, examples, outputs = shown(config)
+    frames = oscillators.follow(outputs, config, examples)
     assert frames.names == ["step 1", "step 2", "step 3"]
     assert frames.energies is None
 

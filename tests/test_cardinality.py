@@ -10,9 +10,9 @@ from PIL import Image
 from akorn_jax import optimizer, run_config
 from akorn_jax.data import records
 from akorn_jax.errors import UserError
-from akorn_jax.evaluation import cardinality
 from akorn_jax.training import train_state
 from akorn_jax.training.checkpoint import Checkpoints
+from benchmarks import cardinality
 from configs import dsprites_slot_attention
 from datasets.prepare import prepare
 

@@ -10,7 +10,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from akorn_jax import train as training
 from akorn_jax.errors import UserError
-from akorn_jax.runtime import sharding
 from akorn_jax.training.nonfinite import NonFiniteGuard
 
 
@@ -33,10 +32,8 @@ def compiled():
 
 
 @pytest.fixture
-def small(tiny, monkeypatch):
-    """The tiny config, on one of the devices: eight threads on few cores take long to meet."""
-    mesh = sharding.make_mesh({"data": 1, "fsdp": 1}, jax.devices()[:1])
-    monkeypatch.setattr(sharding, "make_mesh", lambda config: mesh)
+def small(tiny):
+    """The tiny config with a validation part, logged every two steps."""
     tiny.data.validation = (16, 32)
     tiny.log_every = 2
     return tiny

@@ -3,11 +3,13 @@ import io
 
 import jax
 import numpy as np
+import pytest
 from PIL import Image
 
 from akorn_jax import evaluate
 from akorn_jax.outputs import ModelOutput
-from akorn_jax.report import contents, oscillators, slots
+from akorn_jax.report import panels
+from akorn_jax.report.panels import slots
 from akorn_jax.training import train_state
 
 
@@ -17,13 +19,20 @@ def decode(uri):
     return np.asarray(picture.convert("RGB") if picture.mode == "P" else picture)
 
 
-def test_pictures_are_those_of_the_evaluation(slots_config):
-    examples = evaluate.load(slots_config)
+@pytest.fixture(scope="module")
+def shown(slots_config):
     model = train_state.build_model(slots_config.model, 0)
-    indices = [13, 2]  # of two batches
-    drawn = slots.draw(model, slots_config, examples, indices)
-    labels = evaluate.discovery.segment(model, examples, slots_config).labels
-    assert [scene.index for scene in drawn] == indices
+    task = train_state.build("tasks", slots_config.task)
+    examples = evaluate.load(slots_config)
+    outputs = panels.outputs(model, task, examples, slots_config, [13, 2])  # of two batches
+    return model, examples, {index: outputs[index] for index in (13, 2)}
+
+
+def test_pictures_are_those_of_the_evaluation(slots_config, shown):
+    model, examples, outputs = shown
+    drawn = slots.render(None, outputs, examples)["slots"]
+    labels = evaluate.segment(model, examples, slots_config)
+    assert [scene.index for scene in drawn] == [13, 2]
     for scene in drawn:
         opacity = np.stack([decode(picture)[..., 3] for picture in scene.masked]).astype(float)
         assert np.abs(opacity.sum(0) - 255).max() <= len(opacity)  # shares of every pixel
@@ -34,10 +43,9 @@ def test_pictures_are_those_of_the_evaluation(slots_config):
         np.testing.assert_array_equal(decode(scene.image), examples.images[scene.index])
 
 
-def test_attention_is_that_of_the_evaluation(slots_config):
-    examples = evaluate.load(slots_config)
-    model = train_state.build_model(slots_config.model, 0)
-    (scene,) = slots.draw(model, slots_config, examples, [13])
+def test_attention_is_that_of_the_evaluation(slots_config, shown):
+    model, examples, outputs = shown
+    (scene,) = slots.render(None, {13: outputs[13]}, examples)["slots"]
     rows = np.arange(8, 16)  # the batch of eight that the scene is in
     images = examples.images[rows].astype(np.float32) / 255
     key = jax.random.fold_in(jax.random.key(slots_config.eval.seed), 8)
@@ -78,8 +86,8 @@ def test_names_iterations_and_layers():
     assert slots.iterations(ModelOutput()) == []
 
 
-def test_parts_are_asked_for(oscillators_config, slots_config):
-    for config, moves, claims in ((oscillators_config, True, False), (slots_config, False, True)):
-        shape = (config.model.image_size, config.model.image_size, 3)
-        output = contents.of(train_state.build_model(config.model, 0), config, shape)
-        assert (oscillators.move(output), slots.seen(output)) == (moves, claims)
+def test_panels_ask_for_parts(shown):
+    assert [name for name, p in panels.found().items() if p.applies(shown[2][13])] == ["slots"]
+    tokens = ModelOutput(trajectory={"tokens": (np.zeros((2, 4, 4, 3)),)})
+    assert [name for name, p in panels.found().items() if p.applies(tokens)] == ["oscillators"]
+    assert not any(panel.applies(ModelOutput()) for panel in panels.found().values())
