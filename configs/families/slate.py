@@ -29,7 +29,7 @@ def discovery(protocol_key: str, chosen: set[str], **model: Any) -> ConfigDict:
     config.data = protocol(protocol_key, procedural="procedural" in chosen)
     config.published = published(protocol_key)
     config.model = fields.model("slate", **model)
-    _train(config, warmup=30_000, rate=1e-4, dvae_rate=3e-4)
+    _train(config, cooling=30_000, warmup=30_000, rate=1e-4, dvae_rate=3e-4)
     config.ema.decay = 0.0
     config.ema.every = 1
     return config
@@ -41,7 +41,7 @@ def shrink(config: ConfigDict, *, num_steps: int) -> None:
     config.batch_size = 32
     config.model.update(
         {
-            "vocab_size": 64,
+            "vocab_size": 256,
             "channels": 64,
             "slot_size": 64,
             "hidden_size": 128,
@@ -51,16 +51,18 @@ def shrink(config: ConfigDict, *, num_steps: int) -> None:
             "dvae_channels": 32,
         }
     )
-    _train(config, warmup=num_steps // 10, rate=1e-3, dvae_rate=2e-3)
+    _train(config, cooling=num_steps // 2, warmup=num_steps // 10, rate=1e-3, dvae_rate=2e-3)
     config.checkpoint_every = 500
     config.eval.batch_size = 32
 
 
-def _train(config: ConfigDict, *, warmup: int, rate: float, dvae_rate: float) -> None:
+def _train(
+    config: ConfigDict, *, cooling: int, warmup: int, rate: float, dvae_rate: float
+) -> None:
     config.task = fields.task(
         "autoencoding",
         weights={"mse": 1.0, "cross_entropy": 1.0},
-        options={"temperature": {"name": "cosine", "start": 1.0, "stop": 0.1, "steps": warmup}},
+        options={"temperature": {"name": "cosine", "start": 1.0, "stop": 0.1, "steps": cooling}},
     )
     with config.ignore_type():
         config.optimizer.learning_rate = ConfigDict(

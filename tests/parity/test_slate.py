@@ -12,8 +12,10 @@ import optax
 import pytest
 from flax import nnx
 
+from akorn_jax import optimizer
 from akorn_jax.convert import load_official, to_official
 from akorn_jax.models import slate
+from akorn_jax.optimizer import schedules
 from tests.parity.tensors import Recorded, below, empty, files, last, literal, read, relative
 
 PATHS = files("slate", "s_*.npz")
@@ -249,36 +251,39 @@ def test_training_steps(name):
     config, options = literal(arrays["config"]), literal(arrays["opt"])
     model = build(arrays)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-    adam = optax.scale_by_adam()
+    steps = range(len(arrays["out/mse"]))
+
+    def as_run(rates):
+        return {"name": "piecewise", "values": rates.tolist(), "boundaries": list(steps)[1:]}
+
+    tx, _ = optimizer.make(
+        {
+            "learning_rate": as_run(arrays["out/lr_main"]),
+            "groups": (("dvae/.*", {"learning_rate": as_run(arrays["out/lr_dvae"])}),),
+            "clip_value": options.get("clip", 1.0),
+        },
+        len(steps),
+    )
 
     @jax.jit
-    def update(params, moments, image, drawn, numbers):
+    def update(params, opt_state, image, drawn, temperature):
         def loss(params):
             model = nnx.merge(graphdef, params, rest)
-            noise = Recorded(drawn)
-            output = model(image, key=noise, train=True, temperature=numbers["tau"])
+            output = model(image, key=Recorded(drawn), train=True, temperature=temperature)
             terms = {term: values.mean() for term, values in output.terms.items()}
             return sum(terms.values()), terms
 
         grads, terms = jax.grad(loss, has_aux=True)(params)
         largest = optax.tree.norm(grads, ord=np.inf)
-        scale = jnp.minimum(1, options.get("clip", 1.0) / (largest + 1e-6))
-        grads = jax.tree.map(lambda g: scale * g, grads)
-        updates, moments = adam.update(grads, moments)
+        updates, opt_state = tx.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, terms | {"grad_max": largest}
 
-        def move(path, p, u):
-            group = "lr_dvae" if path[0].key == "dvae" else "lr_main"
-            return p - numbers[group] * u
-
-        params = jax.tree_util.tree_map_with_path(move, params, updates)
-        return params, moments, terms | {"grad_max": largest}
-
-    moments = adam.init(params)
-    for step in range(len(arrays["out/mse"])):
-        numbers = {key: arrays[f"out/{key}"][step] for key in ("tau", "lr_dvae", "lr_main")}
+    opt_state = tx.init(params)
+    for step in steps:
         drawn = in_order(draws(arrays, len(model.decoder.blocks), step))
         image = last(arrays["in/image"][step])
-        params, moments, seen = update(params, moments, image, drawn, numbers)
+        temperature = np.float32(arrays["out/tau"][step])
+        params, opt_state, seen = update(params, opt_state, image, drawn, temperature)
         for key, value in seen.items():
             np.testing.assert_allclose(value, arrays[f"out/{key}"][step], rtol=1e-4)
     final = to_official(nnx.merge(graphdef, params, rest), config["kind"])
@@ -286,3 +291,15 @@ def test_training_steps(name):
         array = final[key].ravel()[:: int(arrays["sub"])] if final[key].size > 1200 else final[key]
         if not is_zero(key, config):
             assert relative(array, expected) < 2e-4, key
+
+
+@pytest.mark.parametrize("name", [n for n in ARRAYS if "in/step" in ARRAYS[n]])
+def test_schedules(name):
+    """The recipes' temperature, and their rate's rise."""
+    arrays = ARRAYS[name]
+    steps = arrays["in/step"]
+    temperature = schedules.make({"name": "cosine", "start": 1.0, "stop": 0.1, "steps": 30_000})
+    warmup = schedules.make({"name": "warmup", "steps": 30_000, "offset": 1, "then": 1.0})
+    for repository in ("official", "hhousen"):
+        np.testing.assert_allclose(temperature(steps), arrays[f"lr/{repository}_tau"], rtol=1e-12)
+        np.testing.assert_allclose(warmup(steps), arrays[f"lr/{repository}_warmup"], rtol=1e-12)
