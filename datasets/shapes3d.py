@@ -15,12 +15,12 @@ import h5py
 import numpy as np
 import tensorflow_datasets as tfds
 
-from datasets import streams
+from datasets import sources
 from datasets.builder import MultiObjectBuilder, Variant
 from datasets.errors import DamagedFileError
 from datasets.scenes import shapes3d as scenes
 from datasets.schemas import Field, Schema
-from datasets.streams import Arrays, Stream
+from datasets.sources import Arrays, Stream
 
 URL = "https://storage.googleapis.com/3d-shapes/3dshapes.h5"
 # Columns of the file's `labels`.
@@ -76,7 +76,7 @@ class Shapes3d(MultiObjectBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         if self.builder_config.draw is not None:
             return super()._split_generators(dl_manager)
-        path = streams.find_or_download(
+        path = sources.find_or_download(
             self.name, self._url, self.source, dl_manager, self.SUBSTITUTE
         )
         with _opened(path) as file:

@@ -215,6 +215,15 @@ class Model(nnx.Module):
         tokens = tokens.reshape(-1, *self.grid)
         return self.dvae.decode(jax.nn.one_hot(tokens, self.vocab_size))
 
+    def library(self, slots: np.ndarray, *, key: Array) -> "SlotLibrary":
+        """The library that `sample` composes from: as many concepts as a scene has slots.
+
+        Args:
+            slots: `[M, K, S]`, those of a set of images.
+            key: of k-means.
+        """
+        return SlotLibrary.of(slots, num_concepts=slots.shape[1], key=key)
+
     def sample(
         self,
         num_images: int,
@@ -228,7 +237,7 @@ class Model(nnx.Module):
         Args:
             num_images: N.
             key: draws the slots.
-            library: slots of a set of images, see `SlotLibrary`.
+            library: slots of a set of images.
             num_slots: K of the scenes.
         """
         num_slots = self.num_slots if num_slots is None else num_slots
@@ -406,19 +415,19 @@ class SlotLibrary:
     counts: Array
 
     @classmethod
-    def of(cls, slots: np.ndarray, *, num_concepts: int, seed: int = 0) -> "SlotLibrary":
+    def of(cls, slots: np.ndarray, *, num_concepts: int, key: Array) -> "SlotLibrary":
         """A library of slots `[..., S]`.
 
         Args:
             slots: of many images.
             num_concepts: clusters of k-means, at least as many as a scene has slots.
-            seed: of k-means.
+            key: of k-means.
 
         Raises:
             ValueError: there are fewer different slots than concepts.
         """
         slots = np.asarray(slots).reshape(-1, np.shape(slots)[-1])
-        concepts = k_means(slots, num_concepts, seed)
+        concepts = k_means(slots, num_concepts, seed=int(jax.random.bits(key) >> 1))
         counts = np.bincount(concepts, minlength=num_concepts)
         if not counts.all():
             raise ValueError(

@@ -56,9 +56,7 @@ def shrink(config: ConfigDict, *, num_steps: int) -> None:
     config.eval.batch_size = 32
 
 
-def _train(
-    config: ConfigDict, *, cooling: int, warmup: int, rate: float, dvae_rate: float
-) -> None:
+def _train(config: ConfigDict, *, cooling: int, warmup: int, rate: float, dvae_rate: float) -> None:
     config.task = fields.task(
         "autoencoding",
         weights={"mse": 1.0, "cross_entropy": 1.0},

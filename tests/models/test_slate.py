@@ -215,7 +215,7 @@ def concept(slots):
 
 
 def test_a_library_groups_slots_and_scenes_take_one_of_each_concept():
-    library = SlotLibrary.of(blobs(np.random.default_rng(0), 40), num_concepts=3)
+    library = SlotLibrary.of(blobs(np.random.default_rng(0), 40), num_concepts=3, key=KEY)
     assert library.slots.shape == (120, 2)
     np.testing.assert_array_equal(library.counts, [40, 40, 40])
     scenes = jax.jit(lambda key: library.compose(500, 3, Noise(key)))(KEY)
@@ -227,7 +227,8 @@ def test_a_library_groups_slots_and_scenes_take_one_of_each_concept():
 
 
 def test_composed_scenes_are_decoded_from_the_library(model, evaluated):
-    library = SlotLibrary.of(evaluated.slots, num_concepts=3)
+    library = model.library(evaluated.slots, key=KEY)
+    assert len(library.counts) == 3
     scenes = run(model, lambda m, library: m.sample(4, key=KEY, library=library), library)
     assert scenes.shape == (4, 8, 8, 3)
     assert scenes.min() >= 0
@@ -239,8 +240,8 @@ def test_composed_scenes_are_decoded_from_the_library(model, evaluated):
 
 def test_a_library_needs_as_many_concepts_as_it_is_asked_for():
     with pytest.raises(ValueError, match="form 1 clusters only"):
-        SlotLibrary.of(np.zeros((4, 3, 2)), num_concepts=2)
-    library = SlotLibrary.of(blobs(np.random.default_rng(0), 9), num_concepts=3)
+        SlotLibrary.of(np.zeros((4, 3, 2)), num_concepts=2, key=KEY)
+    library = SlotLibrary.of(blobs(np.random.default_rng(0), 9), num_concepts=3, key=KEY)
     with pytest.raises(ValueError, match="num_slots=4 need as many concepts; the library has 3"):
         library.compose(1, 4, Noise(KEY))
 
