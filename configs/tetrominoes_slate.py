@@ -1,6 +1,7 @@
 """SLATE on Tetrominoes, a small stand-in for the data of its paper (arXiv 2110.11405).
 
-    python launch.py --config=configs/tetrominoes_slate.py:small,procedural
+    python launch.py --config=configs/tetrominoes_slate.py:procedural
+    python launch.py --config=configs/tetrominoes_slate.py:small,procedural  # minutes on two cores
 
 Not an experiment of the paper.
 """

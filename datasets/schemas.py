@@ -33,7 +33,6 @@ class Schema:
       num_entities: E, background entities and padding included.
       num_background: how many of them, counted from 0, are background.
       ignore_ids: labels of pixels that belong to no one entity.
-      segmented: records say which entity a pixel belongs to.
       file: path inside the public bucket `multi-object-datasets`, for the sets that lie there.
       entities_first: masks in that file are `(E, H, W, 1)`, otherwise `(H, W, E, 1)`.
       attributes: the other fields, first axis E.
@@ -44,7 +43,6 @@ class Schema:
     num_entities: int
     num_background: int = 1
     ignore_ids: tuple[int, ...] = ()
-    segmented: bool = True
     file: str = ""
     entities_first: bool = True
     attributes: tuple[tuple[str, Field], ...] = ()

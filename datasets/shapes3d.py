@@ -39,22 +39,13 @@ _ATTRIBUTES = (
 _VOCABULARIES = {"shape": ["none", *scenes.NAMES]}
 
 
-def _variant(name: str, description: str, *, segmented: bool = False, **fields: Any) -> Variant:
-    schema = Schema(
-        name="shapes3d",
-        image=(scenes.SIZE, scenes.SIZE, 3),
-        num_entities=3,
-        num_background=0,  # floor and wall are to be found as the object is
-        segmented=segmented,
-        attributes=_ATTRIBUTES,
-    )
-    return Variant(
-        name=name,
-        description=description,
-        schema=schema,
-        vocabularies=_VOCABULARIES,
-        **fields,
-    )
+_SCHEMA = Schema(
+    name="shapes3d",
+    image=(scenes.SIZE, scenes.SIZE, 3),
+    num_entities=3,
+    num_background=0,  # floor and wall are to be found as the object is
+    attributes=_ATTRIBUTES,
+)
 
 
 class Shapes3d(MultiObjectBuilder):
@@ -62,16 +53,34 @@ class Shapes3d(MultiObjectBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = (
-        _variant("official", "The published file, in its order."),
-        _variant("shuffled", "The published file, in a random order."),
-        _variant(
-            "procedural",
-            "Pictures of the same factors, with masks.",
-            segmented=True,
+        Variant(
+            name="official",
+            description="The published file, in its order.",
+            schema=_SCHEMA,
+            vocabularies=_VOCABULARIES,
+        ),
+        Variant(
+            name="shuffled",
+            description="The published file, in a random order.",
+            schema=_SCHEMA,
+            vocabularies=_VOCABULARIES,
+        ),
+        Variant(
+            name="procedural",
+            description="Pictures of the same factors, with masks.",
+            schema=_SCHEMA,
             draw=scenes.batch,
             num_scenes=50_000,
+            vocabularies=_VOCABULARIES,
         ),
     )
+
+    def features(self) -> tfds.features.FeaturesDict:
+        """The fields of a record; the published file has no masks."""
+        fields = dict(super().features())
+        if self.builder_config.draw is None:
+            del fields["segmentation"]
+        return tfds.features.FeaturesDict(fields)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         if self.builder_config.draw is not None:
