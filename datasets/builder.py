@@ -24,7 +24,7 @@ import tensorflow_datasets as tfds
 
 from datasets import beam, partition, progress, sources
 from datasets.errors import DatasetError
-from datasets.schemas import Schema
+from datasets.schemas import Field, Schema
 from datasets.shards import Serializer, Shards, ShardWriter
 from datasets.sources import Draw, Source, Stream
 
@@ -73,7 +73,7 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.__doc__,
-            features=_features(variant.schema),
+            features=self.features(),
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(
                 background_ids=list(range(variant.schema.num_background)),
@@ -82,6 +82,18 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
                 vocabularies=dict(variant.vocabularies),
                 procedural=variant.draw is not None,
             ),
+        )
+
+    def features(self) -> tfds.features.FeaturesDict:
+        """The fields of a record."""
+        schema = self.builder_config.schema
+        height, width, _ = schema.image
+        return tensors(
+            {
+                "image": Field((height, width, 3), "uint8"),
+                "segmentation": Field((height, width), "uint8"),
+                **dict(schema.attributes),
+            }
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
@@ -181,17 +193,15 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
         return writer.close()
 
 
-def _features(schema: Schema) -> tfds.features.FeaturesDict:
-    def tensor(shape: tuple[int, ...], dtype: str) -> tfds.features.Tensor:
-        return tfds.features.Tensor(
-            shape=shape, dtype=np.dtype(dtype), encoding=tfds.features.Encoding.BYTES
-        )
-
-    height, width, _ = schema.image
+def tensors(fields: Mapping[str, Field]) -> tfds.features.FeaturesDict:
+    """Arrays of fixed shapes, stored as bytes."""
     return tfds.features.FeaturesDict(
         {
-            "image": tensor((height, width, 3), "uint8"),
-            "segmentation": tensor((height, width), "uint8"),
-            **{name: tensor(field.shape, field.dtype) for name, field in schema.attributes},
+            name: tfds.features.Tensor(
+                shape=field.shape,
+                dtype=np.dtype(field.dtype),
+                encoding=tfds.features.Encoding.BYTES,
+            )
+            for name, field in fields.items()
         }
     )
