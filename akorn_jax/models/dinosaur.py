@@ -15,7 +15,6 @@ from flax import nnx
 from akorn_jax.layers.frozen import freeze
 from akorn_jax.layers.linear import linear
 from akorn_jax.layers.noise import Noise
-from akorn_jax.layers.resize import resize_masks
 from akorn_jax.layers.slot_attention import SlotAttention, layer_norm
 from akorn_jax.outputs import ModelOutput
 
@@ -148,10 +147,9 @@ class Model(nnx.Module):
             num_slots, num_iterations: K and T of this call.
 
         Returns:
-            terms "feature_mse" (mean squared error over the N D numbers of an image), masks
-            `[B, K, H, W]` at the size of the images (bilinear) or, for features, `[B, K, h, w]`;
-            slots `[B, K, S]`, features `[B, h, w, D]` (what was reconstructed) and, if asked for,
-            `trajectory`; float32.
+            terms "feature_mse" (mean squared error over the N D numbers of an image), masks and
+            attention `[B, K, h, w]`, slots `[B, K, S]`, features `[B, h, w, D]` (what was
+            reconstructed) and, if asked for, `trajectory`; float32.
 
         Raises:
             ValueError: features of another shape than the model is built for, or images and no
@@ -172,10 +170,10 @@ class Model(nnx.Module):
         decoded, logits = self.decoder(slots)
         masks = jax.nn.softmax(logits, axis=1)
         recon = jnp.sum(masks[..., None] * decoded, axis=1)
-        images = inputs.shape[1:] != self.feature_shape
         return ModelOutput(
             terms={"feature_mse": jnp.mean((recon - features) ** 2, axis=(1, 2, 3))},
-            masks=resize_masks(masks, inputs.shape[1:3]) if images else masks,
+            masks=masks,
+            attention=attention[-1] if trajectory else attention,
             slots=slots,
             features=features,
             trajectory={"attention": (attention,)} if trajectory else None,
