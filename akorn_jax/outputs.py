@@ -21,7 +21,8 @@ class ModelOutput:
             the paper sums them, unweighted: a task weighs them.
         recon: `[B, H, W, C]`, the reconstructed image, in [0, 1]; clipped for pictures only.
         masks: `[B, K, H, W]`, sum to 1 over K, at the size of the image or, of models that explain
-            features, on their grid, to be enlarged bilinearly (`layers.resize.resize_masks`); the background is a mask like any other, the first.
+            features, on their grid, to be enlarged bilinearly (`layers.resize.resize_masks`); the
+            background is a mask like any other, the first.
             Where a model has foreground masks only, the first is 1 less their sum, which may be
             negative where objects overlap.
         attention: `[B, K, h, w]` of slots over features in the last iteration, sums to 1 over K.
