@@ -21,11 +21,12 @@ import jax
 from absl import logging
 from etils import epath
 
-from akorn_jax import config as configs
-from akorn_jax import data, evaluate, processes, progress, provenance, report, train
+from akorn_jax import evaluate, report, run_config, train
+from akorn_jax.data import records
 from akorn_jax.errors import UserError
-from akorn_jax.preemption import Outcome
-from configs import base
+from akorn_jax.runtime import processes, progress, provenance
+from akorn_jax.runtime.preemption import Outcome
+from configs import base, protocols
 from datasets.contact_sheet import contact_sheet
 from datasets.errors import DatasetError
 from datasets.prepare import prepare
@@ -55,11 +56,11 @@ def run(arguments: list[str]) -> int:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     processes.initialize(options.coordinator, options.num_processes, options.process_id)
     workdir = epath.Path(options.workdir).expanduser()
-    others = [base.protocol_of(name) for name in config.eval.datasets.split(",") if name]
+    others = [protocols.protocol_of(name) for name in config.eval.datasets.split(",") if name]
     if options.mode in (None, "train"):
-        configs.check_same(config, workdir)
+        run_config.check_same(config, workdir)
     if options.mode != "prepare":
-        configs.make_directory(workdir)
+        run_config.make_directory(workdir)
         progress.setup_logging(workdir, jax.process_index())
     for protocol in (config.data, *others):
         prepare_data(protocol, config)
@@ -83,7 +84,7 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def parse(arguments: list[str]) -> tuple[argparse.Namespace, configs.ConfigDict]:
+def parse(arguments: list[str]) -> tuple[argparse.Namespace, run_config.ConfigDict]:
     """Options, and the config of the recipe or the run, with its overrides."""
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -120,16 +121,18 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, configs.ConfigDict]
         recipe = os.path.basename(options.config).replace(".py", "").replace(":", "_")
         options.workdir = os.path.join("runs", recipe)
     if options.config is None:
-        config = base.complete(configs.from_workdir(epath.Path(options.workdir).expanduser()))
+        config = base.complete(run_config.from_workdir(epath.Path(options.workdir).expanduser()))
     else:
-        config = configs.from_recipe(options.config)
-    return options, configs.override(config, overrides)
+        config = run_config.from_recipe(options.config)
+    return options, run_config.override(config, overrides)
 
 
-def prepare_data(protocol: configs.ConfigDict, config: configs.ConfigDict) -> None:
+def prepare_data(protocol: run_config.ConfigDict, config: run_config.ConfigDict) -> None:
     """Makes sure that the dataset of a protocol can be read."""
-    if data.is_of_tfds(protocol.name):
-        data.open_builder(protocol.name, config.data_dir)  # if it is not there, says how to get it
+    if records.is_of_tfds(protocol.name):
+        records.open_builder(
+            protocol.name, config.data_dir
+        )  # if it is not there, says how to get it
         return
     prepare(
         protocol.name,

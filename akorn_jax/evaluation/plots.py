@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from akorn_jax.data import Examples
+from akorn_jax.data.records import Examples
 from akorn_jax.evaluation.matching import match_labels
 from akorn_jax.evaluation.result import Result
 
@@ -36,7 +36,7 @@ def result(found: Result, examples: Examples) -> bytes:
     shown = slice(NUM_PICTURES)
     scores = (found.per_image[name][shown] for name in ("fg_ari", "mbo"))
     captions = [f"FG-ARI {f:.2f}, mBO {m:.2f}" for f, m in zip(*scores, strict=True)]
-    true = examples.labels[shown]
+    true = examples.segmentation[shown]
     matched = match_labels(true, found.labels[shown], ignore_ids=examples.ignore_ids)
     file = io.BytesIO()
     segmentation(file, examples.images[shown], true, matched, captions)

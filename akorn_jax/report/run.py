@@ -11,12 +11,12 @@ from etils import epath
 from ml_collections import ConfigDict
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from akorn_jax import config as configs
-from akorn_jax import provenance
+from akorn_jax import run_config
 from akorn_jax.errors import UserError
+from akorn_jax.runtime import provenance
 
 # What an evaluation may set, and writes down.
-EVALUATION = ("split", "up_tiling", "num_slots", "num_iterations", "min_objects", "max_objects")
+EVALUATION = ("split", "up_tiling", "options", "min_objects", "max_objects")
 
 Curve = tuple[np.ndarray, np.ndarray]
 
@@ -68,7 +68,7 @@ def read(workdir: epath.PathLike, config: ConfigDict | None = None) -> Run:
     """
     workdir = epath.Path(workdir).expanduser()
     if config is None:
-        config = configs.from_workdir(workdir)
+        config = run_config.from_workdir(workdir)
     path = workdir / "metrics.json"
     if not path.exists():
         raise UserError(f"{workdir} has no {path.name}; run --mode=evaluate --workdir={workdir}.")

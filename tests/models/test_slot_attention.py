@@ -233,8 +233,7 @@ def hhousen_names(num_layers):
 
 def test_hhousen_model(images):
     model = make(decoder="expanding", num_layers=2, activation="leaky_relu", encoder_norm="none")
-    model.dialect = "hhousen"
-    official = to_official(model)
+    official = to_official(model, "hhousen")
     assert official.keys() == hhousen_names(2)
     other = make(decoder="expanding", num_layers=2, activation="leaky_relu", encoder_norm="none")
     load_official(other, official)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from akorn_jax.data import Examples
+from akorn_jax.data.records import Examples
 from akorn_jax.evaluation.plots import colorize
 from akorn_jax.report import scenes
 
@@ -18,7 +18,7 @@ def examples(num=4, side=12, segments=3):
     images = RNG.integers(0, 256, (num, side, side, 3)).astype(np.uint8)
     return Examples(
         images=images,
-        labels=labels,
+        segmentation=labels,
         attributes={},
         records=np.arange(num) + 100,
         counts=np.full(num, segments - 1),
