@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from akorn_jax.layers import precision
 from akorn_jax.layers.frozen import freeze
 from akorn_jax.layers.linear import linear
 from akorn_jax.layers.noise import Noise
@@ -73,6 +74,7 @@ class Model(nnx.Module):
             a module of `akorn_jax.models` and the arguments of its `Model`. It is frozen; its
             weights come from a trained run or from official weights. None: calls are given
             features.
+        encoder_dtype: "bfloat16" computes the encoder in it, but for what `layers.precision` keeps.
         grid: (h, w) of the features.
         feature_size: D of the features.
         num_slots: K, unless the call says otherwise.
@@ -90,6 +92,7 @@ class Model(nnx.Module):
         self,
         *,
         encoder: Mapping[str, Any] | None = None,
+        encoder_dtype: str = "float32",
         grid: Sequence[int] = (28, 28),
         feature_size: int = 768,
         num_slots: int = 11,
@@ -102,9 +105,12 @@ class Model(nnx.Module):
         decoder_layers: int = 3,
         rngs: nnx.Rngs,
     ) -> None:
+        if encoder_dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"{encoder_dtype=} is unknown; use float32 or bfloat16.")
         h, w = grid
         self.feature_shape = (h, w, feature_size)
-        self.encoder = None if encoder is None else _frozen_encoder(encoder, rngs)
+        self.encoder = _frozen_encoder(encoder, rngs) if encoder else None
+        self.encoder_dtype = encoder_dtype
         self.norm = layer_norm(feature_size, rngs=rngs)
         self.hidden = linear(feature_size, feature_size, rngs=rngs)
         self.out = linear(feature_size, slot_size, rngs=rngs)
@@ -189,7 +195,9 @@ class Model(nnx.Module):
                 f"features of shape {shape} do not fit config.model.grid and feature_size, which "
                 f"say {self.feature_shape}; for images, name an encoder in config.model.encoder."
             )
-        features = self.encoder(inputs, key=noise).features
+        graphdef, params, rest = nnx.split(self.encoder, nnx.Param, ...)
+        encoder = nnx.merge(graphdef, precision.cast(params, self.encoder_dtype), rest)
+        features = encoder(inputs, key=noise).features
         if features is None:
             raise ValueError(f"{type(self.encoder).__module__} gives no features to explain.")
         if features.shape[1:] != self.feature_shape:
