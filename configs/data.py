@@ -203,7 +203,7 @@ for _variant in ("full", "pbg", "vbg", "grassbg", "camo", "outd"):
     )
 
 # Krimmel et al. (arXiv 2407.04170): every frame of MOVi-C is a sample of its own; validation videos
-# test, all of them. A bound on the objects in training leaves them alone if eval.max_objects is set.
+# test, all of them; with eval.max_objects set, a bound on the training leaves them alone.
 for _letter, _clusters in (("a", 11), ("b", 11), ("c", 11), ("d", 24), ("e", 24)):
     PROTOCOLS[f"movi_{_letter}:krimmel"] = _protocol(
         f"movi/{_letter}_256",
