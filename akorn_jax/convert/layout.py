@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -38,6 +39,38 @@ class Entry:
     name: str
     variable: nnx.Variable
     layout: Layout
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some entries of a variable, read and written as if they were a variable.
+
+    Attributes:
+        whole: the variable.
+        index: what NumPy takes to select them.
+    """
+
+    whole: nnx.Variable
+    index: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return np.broadcast_to(np.float32(0), self.whole.shape)[self.index].shape
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return self.whole.dtype
+
+    def __getitem__(self, where: Any) -> jnp.ndarray:
+        return self.whole[self.index][where]
+
+    def __setitem__(self, where: Any, value: jnp.ndarray) -> None:
+        self.whole[self.index] = self[...].at[where].set(value)
+
+
+def below(prefix: str, entries: Iterable[Entry]) -> list[Entry]:
+    """The entries of a module that another holds: a prefix before their names."""
+    return [dataclasses.replace(entry, name=f"{prefix}{entry.name}") for entry in entries]
 
 
 def identity() -> Layout:
@@ -78,6 +111,11 @@ def channels(rank: int) -> Layout:
     """One number a channel: `[1, C, 1, ...]` of that rank to `[C]`."""
     shape = (1, -1) + (1,) * (rank - 2)
     return Layout(lambda a: a.reshape(-1), lambda a: a.reshape(shape))
+
+
+def reshaped(ours: tuple[int, ...], official: tuple[int, ...]) -> Layout:
+    """The same numbers in another shape."""
+    return Layout(lambda a: a.reshape(ours), lambda a: a.reshape(official))
 
 
 def load(entries: Iterable[Entry], arrays: Mapping[str, np.ndarray]) -> None:
