@@ -24,7 +24,8 @@ from akorn_jax.errors import UserError
 from akorn_jax.layers.batch_norm import BatchNorm
 from akorn_jax.layers.buffer import Buffer
 from akorn_jax.layers.resnet import ResNet
-from akorn_jax.models.dti_sprites import DEFORMATIONS, Model, Regressors, Transformations
+from akorn_jax.layers.transformations import DEFORMATIONS, Regressors, Transformations
+from akorn_jax.models.dti_sprites import Model
 
 Entries = Iterator[Entry]
 

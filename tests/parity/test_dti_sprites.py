@@ -2,7 +2,6 @@
 
 import functools
 import json
-import re
 
 import jax
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 from flax import nnx
 
 from akorn_jax.convert import load_official, to_official
-from akorn_jax.errors import UserError
 from akorn_jax.models import dti_sprites
 from tests.parity import tensors
 
@@ -174,3 +172,25 @@ def test_weights_return_unchanged(path):
     assert returned.keys() == official.keys()
     for name, array in official.items():
         np.testing.assert_array_equal(returned[name], array, strict=True)
+
+
+@pytest.mark.parametrize(("sequences", "count"), [({}, 48_235_051), (COMPLEX, 79_266_376)])
+def test_parameter_counts(sequences, count):
+    model = nnx.eval_shape(lambda: dti_sprites.Model(**sequences, rngs=nnx.Rngs(0)))
+    assert sum(p.size for p in jax.tree.leaves(nnx.state(model, nnx.Param))) == count
+
+
+def test_checkpoints_repeat_the_trunk():
+    """Files that `torch.save` wrote hold the encoder in every transformer, and counters."""
+    model, arrays = fixture(FILES[0])
+    official = to_official(model, "checkpoint")
+    module = tensors.below(arrays, "param/")
+    assert official.keys() > module.keys()
+    for name in official.keys() - module.keys():
+        owner, _, rest = name.partition("encoder.encoder.")
+        assert owner or rest.endswith("num_batches_tracked")
+        assert owner in ("", "layer_transformer.", "bkg_transformer.") or owner.startswith("sprite")
+    model = tensors.empty(lambda: nnx.clone(model))
+    load_official(model, official)
+    for name, array in module.items():
+        np.testing.assert_array_equal(to_official(model)[name], array)
