@@ -34,7 +34,9 @@ class ModelOutput:
         trajectory: intermediate states when asked for (`trajectory=True`). Each part is a tuple
             with one entry per layer:
             "oscillators" `[T, B, h, w, C]` and "energies" `[T + 1, B]` of Kuramoto layers, where
-            row 0 of the energies is zeros and row s + 1 is the energy after s steps;
+            row 0 of the energies is zeros and row s + 1 is the energy after s steps; "initial"
+            `[B, h, w, C]`, the normalised oscillators before the first step, and "final_energy"
+            `[B]`, the energy after the last;
             "tokens" `[T, B, h, w, C]` of other layers that are applied T times;
             "attention" `[T, B, K, h, w]` of slots over the features, in [0, 1], sums to 1 over K;
             "masks" `[T, B, K, H, W]` of models that refine their masks;

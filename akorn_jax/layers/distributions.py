@@ -3,6 +3,8 @@
 Nothing here sums: a model sums over pixels and latents as its paper does.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,24 @@ from akorn_jax.layers.noise import Noise
 Array = jax.Array
 
 LOG_2_PI = float(np.log(2 * np.pi))
+
+
+class Normal(NamedTuple):
+    """Independent normal distributions; `normal_kl(*q, *p)` takes two of them."""
+
+    mean: Array
+    std: Array
+
+    @classmethod
+    def of(cls, raw: Array, floor: float = 0.0) -> "Normal":
+        """From a network's output `[..., 2 D]`: means, then deviations before their softplus.
+
+        Args:
+            raw: the output.
+            floor: added to the deviations.
+        """
+        mean, std = jnp.split(raw, 2, axis=-1)
+        return cls(mean, jax.nn.softplus(std) + floor)
 
 
 def normal_log_prob(x: Array, mean: Array, std: Array) -> Array:

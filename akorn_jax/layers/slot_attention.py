@@ -131,7 +131,7 @@ class SlotAttention(nnx.Module):
         elif aggregation == "image_level":
             self.norm_updates = ScalarNorm()
 
-    def draw(self, key: Array | Noise, batch_size: int, num_slots: int) -> Array:
+    def sample_slots(self, key: Array | Noise, batch_size: int, num_slots: int) -> Array:
         """Initial slots `[B, K, S]`, independent draws from one learned Gaussian."""
         noise = Noise.of(key).normal((batch_size, num_slots, self.mu.shape[-1]))
         return self.mu[...] + jnp.exp(self.log_sigma[...]) * noise
@@ -208,7 +208,7 @@ class SlotAttention(nnx.Module):
         if slots is None:
             if key is None:
                 raise ValueError("The initial slots are random: give `key`, or `slots` themselves.")
-            slots = self.draw(key, B, self.num_slots if num_slots is None else num_slots)
+            slots = self.sample_slots(key, B, self.num_slots if num_slots is None else num_slots)
         slots, attention = self(
             features.reshape(B, h * w, D),
             slots,

@@ -46,10 +46,22 @@ def place(glimpses: Array, where: Array, size: tuple[int, int], *, eps: float = 
     Returns:
         `[..., H, W, C]`.
     """
+    rows, columns = placement(where, glimpses.shape[-3:-1], size, eps=eps)
+    return separable(rows, columns, glimpses)
+
+
+def placement(
+    where: Array, glimpse_size: tuple[int, int], size: tuple[int, int], *, eps: float = 0.0
+) -> tuple[Array, Array]:
+    """The weights by which `place` makes a canvas's rows and columns of a glimpse's.
+
+    Returns:
+        `[..., H, h]` and `[..., W, w]`.
+    """
     sx, sy, tx, ty = _components(where)
     y = (pixel_centers(size[0]) - ty) / (sy + eps)
     x = (pixel_centers(size[1]) - tx) / (sx + eps)
-    return resample(glimpses, y, x)
+    return bilinear_weights(y, glimpse_size[0]), bilinear_weights(x, glimpse_size[1])
 
 
 def resample(images: Array, y: Array, x: Array, *, padding: str = "zeros") -> Array:
@@ -66,9 +78,27 @@ def resample(images: Array, y: Array, x: Array, *, padding: str = "zeros") -> Ar
     """
     rows = bilinear_weights(y, images.shape[-3], padding)
     columns = bilinear_weights(x, images.shape[-2], padding)
+    return separable(rows, columns, images)
+
+
+def separable(rows: Array, columns: Array, images: Array) -> Array:
+    """rows @ image @ columns^T of every channel.
+
+    Args:
+        rows: `[..., h, H]`.
+        columns: `[..., w, W]`.
+        images: `[..., H, W, C]`.
+
+    Returns:
+        `[..., h, w, C]`.
+    """
     # Positions are good to a fraction of a pixel only if the weights keep their float32 digits,
     # which matrix units of GPUs and TPUs round off unless told otherwise.
     highest = jax.lax.Precision.HIGHEST
+    if rows.shape[-2] > rows.shape[-1]:
+        # The large product comes last and leaves its result in order: no transposed canvases.
+        x = jnp.einsum("...jw,...hwc->...hjc", columns, images, precision=highest)
+        return jnp.einsum("...ih,...hjc->...ijc", rows, x, precision=highest)
     x = jnp.einsum("...ih,...hwc->...iwc", rows, images, precision=highest)
     return jnp.einsum("...jw,...iwc->...ijc", columns, x, precision=highest)
 

@@ -12,10 +12,16 @@ def pixel_shuffle(x: Array, factor: int) -> Array:
     """`[B, h, w, C r^2]` to `[B, r h, r w, C]`: pixel (i, j) of a block is channel c r^2 + r i + j.
 
     Args:
+        x: feature maps.
         factor: r.
+
+    Raises:
+        ValueError: the channels are not divisible by r^2.
     """
     r = factor
     B, h, w, channels = x.shape
+    if channels % r**2:
+        raise ValueError(f"{channels} channels are not divisible by {r**2}, {factor=} squared.")
     x = x.reshape(B, h, w, channels // r**2, r, r)
     return x.transpose(0, 1, 4, 2, 5, 3).reshape(B, r * h, r * w, channels // r**2)
 
@@ -83,11 +89,11 @@ class ConvBlock(nnx.Module):
         self.conv = Conv(
             in_features, features * upscale**2, kernel_size, stride, padding, rngs=rngs
         )
-        self.norm = None
-        if not bare:
-            self.norm = nnx.GroupNorm(
-                features, groups, epsilon=1e-5, use_fast_variance=False, rngs=rngs
-            )
+        self.norm = (
+            None
+            if bare
+            else nnx.GroupNorm(features, groups, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
+        )
         self.upscale = upscale
 
     def __call__(self, x: Array) -> Array:
