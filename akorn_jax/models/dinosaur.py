@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from akorn_jax.layers import precision
 from akorn_jax.layers.frozen import freeze
 from akorn_jax.layers.linear import linear
 from akorn_jax.layers.noise import Noise
-from akorn_jax.layers.resize import resize_masks
 from akorn_jax.layers.slot_attention import SlotAttention, layer_norm
 from akorn_jax.outputs import ModelOutput
 
@@ -74,6 +74,7 @@ class Model(nnx.Module):
             a module of `akorn_jax.models` and the arguments of its `Model`. It is frozen; its
             weights come from a trained run or from official weights. None: calls are given
             features.
+        encoder_dtype: "bfloat16" computes the encoder in it, but for what `layers.precision` keeps.
         grid: (h, w) of the features.
         feature_size: D of the features.
         num_slots: K, unless the call says otherwise.
@@ -91,6 +92,7 @@ class Model(nnx.Module):
         self,
         *,
         encoder: Mapping[str, Any] | None = None,
+        encoder_dtype: str = "float32",
         grid: Sequence[int] = (28, 28),
         feature_size: int = 768,
         num_slots: int = 11,
@@ -103,9 +105,12 @@ class Model(nnx.Module):
         decoder_layers: int = 3,
         rngs: nnx.Rngs,
     ) -> None:
+        if encoder_dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"{encoder_dtype=} is unknown; use float32 or bfloat16.")
         h, w = grid
         self.feature_shape = (h, w, feature_size)
-        self.encoder = None if encoder is None else _frozen_encoder(encoder, rngs)
+        self.encoder = _frozen_encoder(encoder, rngs) if encoder else None
+        self.encoder_dtype = encoder_dtype
         self.norm = layer_norm(feature_size, rngs=rngs)
         self.hidden = linear(feature_size, feature_size, rngs=rngs)
         self.out = linear(feature_size, slot_size, rngs=rngs)
@@ -148,10 +153,9 @@ class Model(nnx.Module):
             num_slots, num_iterations: K and T of this call.
 
         Returns:
-            terms "feature_mse" (mean squared error over the N D numbers of an image), masks
-            `[B, K, H, W]` at the size of the images (bilinear) or, for features, `[B, K, h, w]`;
-            slots `[B, K, S]`, features `[B, h, w, D]` (what was reconstructed) and, if asked for,
-            `trajectory`; float32.
+            terms "feature_mse" (mean squared error over the N D numbers of an image), masks and
+            attention `[B, K, h, w]`, slots `[B, K, S]`, features `[B, h, w, D]` (what was
+            reconstructed) and, if asked for, `trajectory`; float32.
 
         Raises:
             ValueError: features of another shape than the model is built for, or images and no
@@ -172,10 +176,10 @@ class Model(nnx.Module):
         decoded, logits = self.decoder(slots)
         masks = jax.nn.softmax(logits, axis=1)
         recon = jnp.sum(masks[..., None] * decoded, axis=1)
-        images = inputs.shape[1:] != self.feature_shape
         return ModelOutput(
             terms={"feature_mse": jnp.mean((recon - features) ** 2, axis=(1, 2, 3))},
-            masks=resize_masks(masks, inputs.shape[1:3]) if images else masks,
+            masks=masks,
+            attention=attention[-1] if trajectory else attention,
             slots=slots,
             features=features,
             trajectory={"attention": (attention,)} if trajectory else None,
@@ -191,7 +195,9 @@ class Model(nnx.Module):
                 f"features of shape {shape} do not fit config.model.grid and feature_size, which "
                 f"say {self.feature_shape}; for images, name an encoder in config.model.encoder."
             )
-        features = self.encoder(inputs, key=noise).features
+        graphdef, params, rest = nnx.split(self.encoder, nnx.Param, ...)
+        encoder = nnx.merge(graphdef, precision.cast(params, self.encoder_dtype), rest)
+        features = encoder(inputs, key=noise).features
         if features is None:
             raise ValueError(f"{type(self.encoder).__module__} gives no features to explain.")
         if features.shape[1:] != self.feature_shape:

@@ -9,8 +9,10 @@ import optax
 import pytest
 from flax import nnx
 
-from akorn_jax import optimizer
+from akorn_jax import metrics, optimizer
 from akorn_jax.convert import load_official, to_official
+from akorn_jax.evaluation import coarse_masks
+from akorn_jax.layers.resize import resize_masks
 from akorn_jax.models.dinosaur import Model
 from tests.parity import tensors
 
@@ -18,6 +20,7 @@ FILES = tensors.files("dinosaur", "d_*.npz")
 NETWORKS = [path for path in FILES if "runs" in np.load(path)]
 TRAININGS = [path for path in FILES if "train" in path.stem]
 SCHEDULES = [path for path in FILES if path.stem.endswith("_lr")]
+EVALUATIONS = [path for path in FILES if "evaluation" in path.stem]
 AGGREGATIONS = {"scalar_batch_norm_single": "scalar_batch_norm"}  # where our name is another
 # Zero but for rounding: the softmax over slots cancels a shift of all queries.
 ZERO = ("norm_slots.bias",)
@@ -33,7 +36,7 @@ def load(arrays):
     """The model that a file's `config` and weights describe, filled with these."""
     config = tensors.literal(arrays["config"])
     official = tensors.below(arrays, "param/")
-    chosen = config["sa_kwargs"].get("update_normalization", "mean")
+    chosen = (config["sa_kwargs"] or {}).get("update_normalization", "mean")
     encoder = None
     if any(key.startswith("encoder.") for key in official):
         encoder = {
@@ -84,7 +87,7 @@ def without_zeros(official):
 
 @functools.cache
 def network(path):
-    """A file, its model, and its runs as one compiled function each."""
+    """A file and its model."""
     arrays = tensors.read(path)
     return arrays, load(arrays)
 
@@ -135,9 +138,8 @@ def test_run(path, run):
         expected = arrays[f"{title}/{key}"]
         ours = np.asarray(array).reshape(expected.shape)
         assert tensors.relative(ours, expected) < TOLERANCE, key
-    size = inputs_of(arrays, source).shape[1:3]
-    assert output.masks.shape == (*noise.shape[:2], *size)
-    np.testing.assert_allclose(output.masks.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(output.attention, found["attention"])
+    np.testing.assert_array_equal(output.masks, found["masks"])
 
     ours = without_zeros(to_official(nnx.merge(graphdef, grads, rest)))
     missing = {str(key) for key in arrays.get(f"{title}/no_grad", ())}
@@ -229,3 +231,34 @@ def check_schedule(arrays):
     }
     _, schedule = optimizer.make(config, 500_000)
     np.testing.assert_allclose(schedule(arrays["in/step"]), rates, rtol=1e-6, atol=5e-12)
+
+
+@pytest.mark.parametrize("path", EVALUATIONS, ids=name)
+def test_evaluation(path):
+    arrays = tensors.read(path)
+    size = arrays["out/segmentations_224"].shape[1:]
+    true = coarse_masks.nearest_labels(arrays["in/segmentations"], size)
+    np.testing.assert_array_equal(true, arrays["out/segmentations_224"])
+    for source in ("masks", "attention"):
+        cells = arrays[f"in/{source}"]
+        side = round(cells.shape[-1] ** 0.5)
+        masks = cells.reshape(*cells.shape[:2], side, side)
+        for suffix in ("", "_refined"):
+            refine = bool(suffix)
+            labels = coarse_masks.label_maps(masks, size, refine=refine)
+            official = arrays[f"out/{source}{suffix}_segmentation"]
+            assert (labels != official).mean() < 1e-5  # ties: the official argmax is in float64
+            expected = tensors.below(arrays, f"f64_out/ari_{source}{suffix}")
+            np.testing.assert_allclose(metrics.ari(true, labels), expected[""], atol=1e-6)
+            np.testing.assert_allclose(metrics.fg_ari(true, labels), expected["_no_bg"], atol=1e-6)
+            large = resize_masks(masks, size) if refine else masks.repeat(8, 2).repeat(8, 3)
+            upscaled = arrays[f"out/{source}{suffix}_upscaled_s3"]
+            np.testing.assert_allclose(large[:, :, ::3, ::3], upscaled, atol=1e-6)
+    for key, rows in tensors.below(arrays, "out/nearest_rows_").items():
+        np.testing.assert_array_equal(coarse_masks.nearest(*map(int, key.split("_"))), rows)
+    with pytest.raises(ValueError, match="cannot be shrunk"):  # where the official one also fails
+        coarse_masks.nearest(3, 4)
+    for key, expected in tensors.below(arrays, "out/refine_block").items():
+        small = arrays["in/small"][None]
+        large = resize_masks(small, tuple(int(key) * n for n in small.shape[2:]))
+        np.testing.assert_allclose(large[0], expected, atol=1e-6)
