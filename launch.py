@@ -212,6 +212,7 @@ def prepare_data(protocol: run_config.ConfigDict, config: run_config.ConfigDict)
         num_processes=jax.process_count(),
         process_index=jax.process_index(),
     )
+    records.check_parts(protocol, config.data_dir)
 
 
 if __name__ == "__main__":
