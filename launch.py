@@ -21,7 +21,7 @@ import jax
 from absl import logging
 from etils import epath
 
-from akorn_jax import evaluate, report, run_config, train
+from akorn_jax import evaluate, features, report, run_config, train
 from akorn_jax.data import records
 from akorn_jax.errors import UserError
 from akorn_jax.runtime import processes, progress, provenance
@@ -64,6 +64,11 @@ def run(arguments: list[str]) -> int:
         progress.setup_logging(workdir, jax.process_index())
     for protocol in (config.data, *others):
         prepare_data(protocol, config)
+    if config.data.features:
+        if others:
+            raise UserError("config.eval.datasets: config.data.features are of one dataset only.")
+        if options.mode in (None, "prepare", "train"):
+            features.prepare(config)
     if options.mode == "browse":
         sheet = workdir / "figures" / f"{config.data.name.replace('/', '-')}.png"
         contact_sheet(config.data.name, config.data_dir, sheet)
