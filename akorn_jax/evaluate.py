@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import rich.box
-import rich.console
 import rich.table
 from absl import logging
 from etils import epath
@@ -20,7 +19,7 @@ from akorn_jax.errors import UserError
 from akorn_jax.evaluation import base, options, plots, segmentation
 from akorn_jax.evaluation.result import Result
 from akorn_jax.layers import frozen
-from akorn_jax.runtime import storage, writers
+from akorn_jax.runtime import progress, storage, writers
 from akorn_jax.tasks.base import Task
 from akorn_jax.training import train_state
 from akorn_jax.training.checkpoint import Checkpoints
@@ -223,12 +222,11 @@ def print_table(summary: dict[str, Any], result: Result, pictures: epath.Path | 
         ours = method == "trained"
         cells = [_cell(scores, name) for name in result.columns]
         table.add_row("this model" if ours else method, *cells, style="bold" if ours else "")
-    console = rich.console.Console()
-    console.print(table)
+    progress.say(table)
     for note in result.notes:
-        console.print(note)
+        progress.say(note)
     if pictures is not None:
-        console.print(f"Pictures: {pictures}", soft_wrap=True)
+        progress.say(f"Pictures: {pictures}")
 
 
 def _suffixed(name: str, suffix: str) -> str:

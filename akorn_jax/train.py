@@ -1,8 +1,9 @@
 """The training loop, for every model and task."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -88,7 +89,7 @@ def train(config: ConfigDict, workdir: epath.Path) -> Outcome:
     periodic_eval = PeriodicEval(config, model, task, mesh, writer)
     profiler = Profiler(workdir, config.profile_at)
     if processes.is_primary():
-        run_config.save(config, workdir)  # all fits: from now on this directory belongs to the run
+        run_config.save(config, workdir)  # the directory belongs to the run once it saved a step
         metrics.log_header(first, shapes.params)
     logging.info(
         "Training %s parameters on %d scenes and %d devices, steps %d to %d.",
@@ -102,7 +103,7 @@ def train(config: ConfigDict, workdir: epath.Path) -> Outcome:
         while done < config.num_steps and outcome is None:
             profiler(done, state.step)
             batch = loader(done, config.steps_per_call)
-            with jax.transfer_guard("disallow"):
+            with jax.transfer_guard("disallow"), _compiling(done == first):
                 state, values = update(state, batch.source, batch.indices)
             if pending is not None:
                 metrics(*pending)
@@ -127,6 +128,22 @@ def train(config: ConfigDict, workdir: epath.Path) -> Outcome:
     return outcome if done < config.num_steps else Outcome.DONE
 
 
+@contextlib.contextmanager
+def _compiling(first: bool) -> Iterator[None]:
+    """Turns what the first step's tracing refuses into one line; the log has where it came from."""
+    try:
+        yield
+    except (TypeError, ValueError, ZeroDivisionError, IndexError) as error:
+        if not first:
+            raise
+        logging.debug("The first step failed.", exc_info=True)
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"the first step cannot be compiled: {reason}; change config.model, config.task or "
+            "config.data."
+        ) from error
+
+
 def check(config: ConfigDict) -> None:
     """Refuses settings that contradict each other."""
     k = config.steps_per_call
@@ -139,8 +156,6 @@ def check(config: ConfigDict) -> None:
                 f"config.{name}={config[name]} must be a positive multiple of "
                 f"config.steps_per_call={k}{'' if name in required else ', or 0'}."
             )
-    if config.dtype not in ("float32", "bfloat16"):
-        raise UserError(f"config.dtype={config.dtype!r} is unknown; use float32 or bfloat16.")
     if config.optimizer.schedule == "plateau" and not config.eval_every:
         raise UserError(
             "config.optimizer.schedule='plateau' looks at the evaluations during training; set "

@@ -126,7 +126,8 @@ def measure(
         step, model, task, _ = evaluate.restore(config, workdir)
         for slots in num_slots:
             logging.info("%s, step %d: %d scenes, %d slots.", workdir, step, len(examples), slots)
-            config.eval.options.num_slots = slots
+            with config.eval.unlocked():
+                config.eval.options.num_slots = slots
             labels = segmentation.segment(model, task, examples, config, step=step)
             scores[kind(config, workdir), slots].append(by_count(examples, labels))
     return [_curve(*key, found) for key, found in sorted(scores.items())]
@@ -178,7 +179,7 @@ def _cell(mean: float, error: float) -> str:
 
 
 def draw(curves: Sequence[Curve], dataset: str, trained: int | None) -> bytes:
-    """The curves as a PNG: a panel a number of slots, a line a way to gather.
+    """The curves as a PNG: one panel per slot count, one line per aggregation.
 
     Args:
         curves: of `measure`.

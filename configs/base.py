@@ -73,7 +73,7 @@ def get_config() -> ConfigDict:
     config.checkpoint_every = 1000  # steps
     config.keep_checkpoints = 3
     config.skip_nonfinite = 0  # steps with a non-finite loss or gradient that are tolerated
-    config.max_hours = 0.0  # save and leave with exit code 124 after so long; 0 is no limit
+    config.max_hours = 0.0  # save and exit with code 124 after that time; 0 is no limit
     config.histogram_every = 0  # steps between histograms of the parameters; 0 is none
     config.profile_at = 0  # step from which a few calls are profiled for TensorBoard; 0 is none
     config.wandb_project = ""  # also log to this project of Weights & Biases
@@ -81,7 +81,7 @@ def get_config() -> ConfigDict:
     # Evaluation while it trains, of the averaged weights
     config.eval_every = 0  # steps; 0 is only at the end
     config.eval_split = "validation"  # part of the protocol
-    config.eval_scenes = 64  # the first so many of it
+    config.eval_scenes = 64  # how many, from the first on
 
     # Evaluation
     config.eval = ConfigDict()
@@ -89,7 +89,7 @@ def get_config() -> ConfigDict:
     config.eval.datasets = ""  # others to evaluate on, e.g. "clevrtex/outd,clevrtex/camo"
     config.eval.seed = 0  # of the initial oscillators
     config.eval.batch_size = 64
-    config.eval.up_tiling = 1  # tiles a side; each is a forward pass of its own
+    config.eval.up_tiling = 1  # tiles per side; each is a forward pass
     config.eval.evaluators = ""  # modules of akorn_jax/evaluation, e.g. "segmentation,objects"
     config.eval.options = ConfigDict()  # of the model's call, e.g. options.num_slots=11
     config.eval.min_objects = 0  # with max_objects: which scenes count; both 0: the protocol's
@@ -107,7 +107,8 @@ def complete(saved: ConfigDict) -> ConfigDict:
     config.unlock()
     config.update(saved)
     for name in ("num_slots", "num_iterations"):  # once fields of their own; 0 was unset
-        value = config.eval.pop(name, 0)
-        if value:
-            config.eval.options[name] = value
+        if config.eval.get(name):
+            config.eval.options[name] = config.eval[name]
+        if name in config.eval:
+            del config.eval[name]
     return config

@@ -1,4 +1,4 @@
-"""The demo: a small AKOrN finds the pieces of drawn Tetrominoes on two CPU cores.
+"""The demo: a small AKOrN finds the pieces of synthetic Tetrominoes on two CPU cores.
 
     python launch.py --config=configs/demo.py --workdir=runs/demo
     python launch.py --config=configs/demo.py:conv     # convolutional AKOrN, kernel 5
@@ -10,7 +10,7 @@ Departures from the paper's recipe (configs/tetrominoes_akorn.py), which wants a
     | field         | paper   | here                                 |
     | channels, T   | 128, 8  | 32, 4                                |
     | heads         | 8       | 2                                    |
-    | data          | 60,000  | 20,000 drawn scenes                  |
+    | data          | 60,000  | 20,000 synthetic scenes              |
     | batch         | 256     | 64                                   |
     | steps         | 11,750  | 2,500                                |
     | learning rate | 1e-3    | 1e-2, 20 steps warm-up, cosine decay |

@@ -30,11 +30,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from datasets import streams, wire
+from datasets import sources, wire
 from datasets.builder import MultiObjectBuilder, Variant, tensors
 from datasets.errors import DatasetError
 from datasets.schemas import Field, Schema
-from datasets.streams import Arrays, Stream
+from datasets.sources import Arrays, Stream
 from datasets.tfrecord import RecordFile
 
 S = TypeVar("S")
@@ -201,7 +201,7 @@ class Movi(MultiObjectBuilder):
 
             def download(file: str) -> Path:
                 url = f"{BUCKET}/{variant.folder}/{file}"
-                return streams.find_or_download(self.name, url, source, dl_manager, self.SUBSTITUTE)
+                return sources.find_or_download(self.name, url, source, dl_manager, self.SUBSTITUTE)
 
             shards = _in_bucket(variant, download("dataset_info.json"), download)
             origin = {"name": variant.folder, "asked": source.max_records}

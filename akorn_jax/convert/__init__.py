@@ -17,7 +17,7 @@ from flax import nnx
 from akorn_jax.convert import layout
 from akorn_jax.errors import UserError
 
-NOT_MAPS = ("__main__", "files", "layout")
+NOT_MAPS = ("__main__", "files", "layout", "parts")
 
 
 def load_official(model: nnx.Module, state_dict: Mapping[str, np.ndarray]) -> None:

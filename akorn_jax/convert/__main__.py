@@ -23,8 +23,12 @@ from flax import nnx
 from akorn_jax import optimizer, run_config
 from akorn_jax.convert import files, load_official, to_official
 from akorn_jax.errors import UserError
+from akorn_jax.runtime import progress, storage
+from akorn_jax.runtime.lock import DirectoryLock
 from akorn_jax.training import train_state
 from akorn_jax.training.checkpoint import Checkpoints
+
+MAX_STEP = 2**31 - 1  # steps are int32
 
 
 def main(arguments: list[str]) -> None:
@@ -43,14 +47,20 @@ def main(arguments: list[str]) -> None:
     for argument in overrides:
         if not (argument.startswith("--config.") and "=" in argument):
             raise UserError(f"{argument}: no such option; see --help.")
-    workdir = epath.Path(options.workdir).expanduser()
+    if not 0 <= options.step <= MAX_STEP:
+        raise UserError(f"--step={options.step}: give a number from 0 to {MAX_STEP}.")
+    jax.config.update("jax_enable_x64", False)  # weights stay float32
+    workdir = epath.Path(storage.clean(options.workdir))
+    weights = options.weights.expanduser()
     if options.to == "torch":
-        to_torch(workdir, options.weights)
+        to_torch(workdir, weights)
         return
     if options.config is None:
         raise UserError("--config is missing: it says what model the weights are of.")
     config = run_config.override(run_config.from_recipe(options.config), overrides)
-    from_torch(config, options.weights, workdir, options.step)
+    run_config.make_directory(workdir)
+    with DirectoryLock(workdir):
+        from_torch(config, weights, workdir, options.step)
 
 
 def from_torch(
@@ -73,7 +83,7 @@ def from_torch(
     run_config.save(config, workdir)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         checkpoints.save(step, state)
-    print(f"{weights}: {len(averaged)} arrays, now step {step} of {workdir}.")
+    progress.say(f"{weights}: {len(averaged)} arrays, now step {step} of {workdir}.")
 
 
 def to_torch(workdir: epath.Path, weights: Path) -> None:
@@ -94,7 +104,9 @@ def to_torch(workdir: epath.Path, weights: Path) -> None:
     online = to_official(nnx.merge(graphdef, state["params"], state["buffers"]))
     averaged = to_official(nnx.merge(graphdef, *state["ema"]))
     files.write(weights, online, averaged, restored.step)
-    print(f"{weights}: step {restored.step} of {workdir}, {len(averaged)} arrays and averages.")
+    progress.say(
+        f"{weights}: step {restored.step} of {workdir}, {len(averaged)} arrays and averages."
+    )
 
 
 if __name__ == "__main__":

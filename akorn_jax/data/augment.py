@@ -47,6 +47,17 @@ class Augmentation:
     grayscale: float = 0.2
     flip: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name in ("scale", "ratio"):
+            value = getattr(self, name)
+            if len(value) != 2 or not 0 < value[0] <= value[1]:
+                raise ValueError(f"augmentation.{name}={tuple(value)} must be (smallest, largest)")
+        if self.size < 1:
+            raise ValueError(f"augmentation.size={self.size} must be 1 or more")
+        for name in ("jitter", "grayscale", "flip"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"augmentation.{name}={getattr(self, name)} must be in [0, 1]")
+
     def __call__(self, key: Array, image: Array) -> Array:
         """One view `[size, size, 3]`, in [0, 1], of an image `[H, W, 3]` in [0, 1]."""
         # All chances in one draw: each call of the generator costs its compilation.

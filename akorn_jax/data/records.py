@@ -1,4 +1,4 @@
-"""Prepared datasets: read by name, cut to a paper's protocol, and dealt out in a fixed order.
+"""Prepared datasets: read by name, cut to a paper's protocol, and read in a fixed order.
 
 Knows TFDS and nothing of how the files were made. A *protocol* is data (`config.data`): which
 prepared records, which crop and size, which scenes are kept, and which of the kept ones are for
@@ -21,6 +21,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from akorn_jax.data import properties
 from akorn_jax.data.feature_cache import FeatureCache
 from akorn_jax.errors import UserError
+from akorn_jax.runtime import storage
 
 Bounds = tuple[int | None, int | None]
 
@@ -127,7 +128,7 @@ def open_builder(name: str, data_dir: str | Path) -> tfds.core.DatasetBuilder:
         UserError: if it is not prepared there.
     """
     try:
-        builder = tfds.builder(name, data_dir=data_dir)
+        builder = tfds.builder(name, data_dir=storage.plain(data_dir))
     except tfds.core.DatasetNotFoundError:
         builder = None
     if builder is None or not builder.is_prepared():
@@ -228,7 +229,7 @@ def _check_length(data: Mapping[str, Any], field: str, expected: str) -> None:
     if len(data[field]) != expected.count(",") + 1:
         raise UserError(
             f"config.data.{field}={tuple(data[field])}: expected {expected}; "
-            "set it once, to so many numbers."
+            "pass all its numbers at once."
         )
 
 

@@ -9,11 +9,18 @@ from ml_collections import ConfigDict
 
 from akorn_jax.errors import UserError
 
-NOT_OPTIONS = ("self", "key", "train", "trajectory")
+NOT_OPTIONS = ("key", "train", "trajectory", "library")
 
 
-def call_options(model: nnx.Module, settings: ConfigDict) -> dict[str, Any]:
-    """The options of the model's call that `config.eval.options` sets, e.g. num_slots.
+def call_options(
+    model: nnx.Module, settings: ConfigDict, method: str = "__call__"
+) -> dict[str, Any]:
+    """The options of a model's call that `config.eval.options` sets, e.g. num_slots.
+
+    Args:
+        model: any.
+        settings: `config.eval`.
+        method: of the model, its call or "sample".
 
     Raises:
         UserError: the model's call takes no such option, or a number is not positive.
@@ -21,7 +28,7 @@ def call_options(model: nnx.Module, settings: ConfigDict) -> dict[str, Any]:
     chosen = dict(settings.options)
     known = [
         name
-        for name, parameter in inspect.signature(type(model).__call__).parameters.items()
+        for name, parameter in inspect.signature(getattr(type(model), method)).parameters.items()
         if name not in NOT_OPTIONS and parameter.kind is parameter.KEYWORD_ONLY
     ]
     for name, value in chosen.items():

@@ -118,8 +118,9 @@ def ema_update(
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf
         mixed = (d * old + (1 - d) * leaf).astype(old.dtype)
-        # 0 * inf is NaN: a step that leaves the average alone must not look at the weights.
-        return jnp.where(d == 1, old, mixed)
+        # 0 * inf is NaN: a step that leaves the average alone must not look at the weights. What
+        # does not change (frozen weights) is not rounded away.
+        return jnp.where((d == 1) | (old == leaf), old, mixed)
 
     return jax.tree.map(average, ema, new)
 

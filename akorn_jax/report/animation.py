@@ -17,7 +17,7 @@ FONT_SIZE = 14
 
 
 def write(path: epath.PathLike, frames: Frames, examples: Examples) -> None:
-    """Writes a GIF: a column a scene, with the image, its oscillators and their clusters.
+    """Writes a GIF: one column per scene, with the image, its oscillators and their clusters.
 
     Args:
         path: of the file; its directory is made if need be.

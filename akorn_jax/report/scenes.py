@@ -1,4 +1,4 @@
-"""Scenes of a report: which are shown, and how they are drawn."""
+"""Scenes of a report: which are shown, and how they are rendered."""
 
 import base64
 import dataclasses

@@ -146,7 +146,7 @@ def _seeds(runs: Sequence[Run], names: Sequence[str]) -> Group:
 
 
 def published(run: Run, names: Sequence[str]) -> list[Group]:
-    """What papers report on the same data, from `config.published`; nothing on drawn data.
+    """What papers report on the same data, from `config.published`; nothing on synthetic data.
 
     An entry names its method, source and dataset, and has scores in [0, 1] as `[mean, std]`.
     """

@@ -1,6 +1,7 @@
 """Early exit: SIGTERM preemption and the max_hours limit.
 
-A notice is SIGTERM, as Cloud TPU, Slurm and Kubernetes send it. A process alone listens itself; of
+A notice is SIGTERM, as Cloud TPU, Slurm and Kubernetes send it; on one's own machine also Ctrl-C
+(a second one ends at once) and SIGHUP of a closed terminal. A process alone listens itself; of
 several, each may get the notice, and JAX's preemption service finds a step that all of them will
 reach, so that all save the same one.
 """
@@ -15,6 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+NOTICES = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Outcome(enum.Enum):
@@ -39,19 +42,20 @@ class StopSignal:
         self._alone = jax.process_count() == 1
         self._noticed = False
         self._calls = 0
-        self._previous: Any = None
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignal":
         if self._alone:
-            self._previous = signal.signal(signal.SIGTERM, self._notice)
+            self._previous = {number: signal.signal(number, self._notice) for number in NOTICES}
         return self
 
     def __exit__(self, *_: Any) -> None:
-        if self._alone:
-            signal.signal(signal.SIGTERM, self._previous)
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)
+        self._previous = {}
 
     def __call__(self) -> Outcome | None:
-        """Why to save and leave now; None to go on."""
+        """Why to save and exit now; None to continue."""
         late = time.monotonic() > self._deadline
         if not self._alone:
             return self._agreed(late)
@@ -70,5 +74,7 @@ class StopSignal:
         return Outcome.TIME_LIMIT if own else Outcome.PREEMPTED
 
     def _notice(self, signum: int, frame: FrameType | None) -> None:
-        del signum, frame
+        del frame
+        if signum == signal.SIGINT and self._noticed:
+            raise KeyboardInterrupt
         self._noticed = True

@@ -20,7 +20,7 @@ from jax._src import distributed  # for its key-value store, which has no public
 
 from akorn_jax.errors import UserError
 
-# A process that shows no pulse for so many of another's beats is dead.
+# A peer is dead after BEATS missed heartbeats.
 BEAT_SECONDS = 5
 BEATS = 8
 # JAX's own watch: it names the dead in a C++ stack trace, and aborts also after all were suspended.
@@ -105,7 +105,7 @@ def end(program: Callable[[], int]) -> None:
 
 
 def _watch_peers(client: Any) -> None:
-    """Shows this process's pulse, and ends it when another's has stopped.
+    """Sends this process's heartbeat, and ends it when a peer's has stopped.
 
     Beats are counted, not seconds, so that nobody is missed after all were suspended. Where process
     0 is gone, so is the store, and JAX ends this process.
@@ -114,13 +114,15 @@ def _watch_peers(client: Any) -> None:
     missed: Counter[str] = Counter()
     for beat in itertools.count():
         try:
-            client.key_value_set(f"pulse/{jax.process_index()}", str(beat), allow_overwrite=True)
-            pulses = dict(client.key_value_dir_get("pulse/"))
+            client.key_value_set(
+                f"heartbeat/{jax.process_index()}", str(beat), allow_overwrite=True
+            )
+            heartbeats = dict(client.key_value_dir_get("heartbeat/"))
         except jax.errors.JaxRuntimeError:
             return
-        for key, pulse in pulses.items():
-            missed[key] = missed[key] + 1 if seen.get(key) == pulse else 0
-        seen = pulses
+        for key, heartbeat in heartbeats.items():
+            missed[key] = missed[key] + 1 if seen.get(key) == heartbeat else 0
+        seen = heartbeats
         dead = sorted(int(key.rpartition("/")[2]) for key in missed if missed[key] >= BEATS)
         if dead:
             if is_primary():  # the store goes with it, so the others look first

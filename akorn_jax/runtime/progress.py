@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a progress bar on a terminal, lines elsewhere.
+"""Progress of a run: a bar on a terminal, lines elsewhere.
 
 Log lines, of absl and of the standard library, have one format and go to standard error and to
 `DIR/log.txt`; on a terminal they are printed above the bar.
@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import rich.console
@@ -159,3 +160,13 @@ def _is_ours_or_serious(record: logging.LogRecord) -> bool:
         library in record.pathname for library in ("tensorflow_datasets", "etils", "clu")
     )
     return ours or record.levelno >= logging.WARNING
+
+
+def say(message: Any) -> None:
+    """Prints for people, soft-wrapped; a terminal that is gone or full never costs a result."""
+    try:
+        console = rich.console.Console()
+        console.print(message, soft_wrap=isinstance(message, str), markup=False)
+        sys.stdout.flush()
+    except (OSError, UnicodeError) as error:
+        logging.getLogger(__name__).warning("could not print (%s)", error)

@@ -1,7 +1,13 @@
-"""Storage that fails, and files that a killed run leaves whole: what a run outlives."""
+"""Atomic writes, and which errors are those of storage."""
 
+import atexit
+import contextlib
 import errno
+import functools
+import os
 import re
+import shutil
+import tempfile
 
 from etils import epath
 
@@ -9,7 +15,7 @@ from etils import epath
 ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE}
 
 
-def is_to_blame(error: BaseException) -> bool:
+def is_storage_error(error: BaseException) -> bool:
     """Whether an error, of the file system or of TensorStore on top of it, is one of storage."""
     if isinstance(error, OSError):
         return error.errno in ERRORS
@@ -18,10 +24,43 @@ def is_to_blame(error: BaseException) -> bool:
 
 
 def write(path: epath.Path, content: bytes) -> None:
-    """Writes a file whole or not at all, whenever the process is killed."""
+    """Writes a file whole or not at all, whenever the process is killed or the disk is full."""
     partial = path.parent / f".{path.name}"
-    partial.write_bytes(content)
-    partial.replace(path)
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def clean(path: str) -> str:
+    """A path as all parts of the program see it: `~` expanded, no doubled slashes.
+
+    Addresses of buckets (`gs://`) stay as they are.
+    """
+    return path if "://" in path else os.path.normpath(os.path.expanduser(path)).replace("//", "/")
+
+
+def plain(path: epath.PathLike) -> epath.Path:
+    """The path, or where libraries would read it as a pattern (`[`, `*`, `?`), a link to it.
+
+    The link is removed when the process ends.
+    """
+    path = epath.Path(path)
+    if "://" in str(path) or not re.search(r"[\[\]*?]", os.path.abspath(path)):
+        return path
+    return _link(os.path.abspath(path))
+
+
+@functools.cache
+def _link(path: str) -> epath.Path:
+    os.makedirs(path, exist_ok=True)
+    directory = tempfile.mkdtemp(prefix="akorn_jax-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    os.symlink(path, os.path.join(directory, "link"))
+    return epath.Path(directory) / "link"
 
 
 def remove(path: epath.Path) -> None:

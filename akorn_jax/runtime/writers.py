@@ -103,7 +103,7 @@ class LogWriter(metric_writers.LoggingWriter):
 
 
 class _Writer(metric_writers.MetricWriter):
-    """Refuses, aloud, those kinds of CLU's values that nothing here writes."""
+    """Raises for CLU's value kinds that are not supported."""
 
     def write_summaries(self, step: int, values: Mapping[str, Any], metadata: Any = None) -> None:
         raise NotImplementedError(f"{type(self).__name__} writes no raw summaries")

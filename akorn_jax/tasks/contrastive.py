@@ -37,6 +37,8 @@ class Task(base.Task):
     ) -> tuple[Array, base.Aux]:
         """NT-Xent of `batch["image"]`, uint8 `[B, H, W, 3]`; no further metrics."""
         view_key, model_key = jax.random.split(ctx.key)
+        if len(batch["image"]) < 2:
+            raise ValueError("contrastive learning compares scenes: batch_size must be 2 or more")
         views = augment.views(self.augmentation, view_key, batch["image"], num_views=2)
         # Views of an image stay neighbours, so a batch sharded over devices stays where it is.
         views = views.reshape(-1, *views.shape[2:])  # [2 B, H, W, 3]

@@ -36,6 +36,7 @@ PyTree = Any
 logger = logging.getLogger(__name__)
 
 TEMPORARY = ".orbax-checkpoint-tmp"  # orbax's suffix for what is not finalised
+INDEX = "manifest.ocdbt"  # without it no array can be found
 NONE, NONE_INTACT = -1, -2
 
 
@@ -110,7 +111,7 @@ class Checkpoints:
             state=ocp.args.PyTreeSave(arrays), extra=ocp.args.JsonSave(dict(extra or {}))
         )
         try:
-            self._orbax.save(self.directory / str(step), args=args, force=True)
+            self._orbax.save(storage.plain(self.directory) / str(step), args=args, force=True)
         except Exception as error:
             self._abandon(step, error)
         else:
@@ -142,7 +143,7 @@ class Checkpoints:
                 f"{self.directory}: no checkpoint is intact (warnings above name the damage), "
                 "nothing was deleted; restore one from a backup or choose another workdir"
             )
-        path = self.directory / str(step)
+        path = storage.plain(self.directory) / str(step)
         names = _arrays(like)
         self._check_fit(path, names, partial)
         if sharding is None:
@@ -176,7 +177,8 @@ class Checkpoints:
         step = self._agree(self._newest_intact() if self._primary else 0)
         if step < 0:
             return None
-        saved = self._orbax.metadata(self.directory / str(step)).item_metadata["state"].tree
+        path = storage.plain(self.directory) / str(step)
+        saved = self._orbax.metadata(path).item_metadata["state"].tree
         return {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in saved.items()}
 
     def steps(self) -> list[int]:
@@ -187,7 +189,7 @@ class Checkpoints:
         return sorted(int(name) for name in names if name.isdecimal())
 
     def describe_latest(self) -> str:
-        """In words, where a run can go on from."""
+        """Human-readable description of the newest intact checkpoint."""
         self.wait()
         if self.last_step is None:
             return "there is no checkpoint yet"
@@ -226,7 +228,7 @@ class Checkpoints:
                 return False
             checksums.begin(self.directory, str(step))
         except OSError as error:
-            if storage.is_to_blame(error):
+            if storage.is_storage_error(error):
                 self._abandon(step, error)
                 return False
             raise UserError(
@@ -248,8 +250,8 @@ class Checkpoints:
         free = shutil.disk_usage(self.directory).free
         if free <= needed:
             logger.warning(
-                "checkpoint %d not saved: %s needs %.1f MB and has %.1f MB free; training goes on, "
-                "the last good checkpoint is %s",
+                "checkpoint %d not saved: %s needs %.1f MB and has %.1f MB free; training "
+                "continues, the last good checkpoint is %s",
                 *(step, self.directory, needed / 1e6, free / 1e6, self.last_step),
             )
         return free > needed
@@ -259,6 +261,8 @@ class Checkpoints:
         try:
             self._orbax.wait_until_finished()
             if self._primary:
+                if not (self.directory / str(step) / "state" / INDEX).exists():
+                    raise UserError(f"{self.directory / str(step)}: has no index ({INDEX}).")
                 checksums.write(self.directory, str(step), TEMPORARY)
         except Exception as error:
             self._abandon(step, error)
@@ -269,10 +273,10 @@ class Checkpoints:
 
     def _abandon(self, step: int, error: Exception) -> None:
         """Lets the run outlive failing storage, also of another process (it does not answer)."""
-        if not storage.is_to_blame(error) and not isinstance(error, TimeoutError):
+        if not storage.is_storage_error(error) and not isinstance(error, TimeoutError):
             raise error
         logger.warning(
-            "checkpoint %d not saved: %s; training goes on, the last good checkpoint is %s",
+            "checkpoint %d not saved: %s; training continues, the last good checkpoint is %s",
             *(step, " ".join(str(error).split()), self.last_step),
         )
         if self._primary and self.directory.exists():

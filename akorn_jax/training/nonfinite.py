@@ -17,7 +17,7 @@ class NonFiniteGuard:
         tolerated: steps that change nothing and are passed over; one more ends the run.
         file: gets what is known of them, as JSON.
         records: `[N]`, the training scenes' places in the prepared split.
-        describe_latest: says where a run can go on from.
+        describe_latest: says which checkpoint a run can resume from.
         count: of the run so far, as the checkpoint has it.
     """
 
@@ -52,8 +52,9 @@ class NonFiniteGuard:
         if self.count > self._tolerated:
             raise UserError(
                 f"step {step}: loss {loss}, gradient norm {grad_norm}; its scenes are in "
-                f"{self._file}; {self._last_good()}. Lower config.optimizer.learning_rate, or "
-                "tolerate some such steps with config.skip_nonfinite."
+                f"{self._file}; {self._last_good()}. Tolerate some such steps with "
+                "config.skip_nonfinite, or lower config.optimizer.learning_rate in another "
+                "workdir: this one belongs to its run."
             )
 
     def _note(self, step: int, loss: float, grad_norm: float, rows: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Scores of the averaged weights on a few held-out scenes, while the training goes on."""
+"""Scores of the averaged weights on a few held-out scenes, during training."""
 
 import collections
 import concurrent.futures

@@ -96,7 +96,7 @@ def test_a_notice_to_one_process_stops_all_at_one_step(launch, tmp_path, told):
     assert time.monotonic() - began < 60
     (step,) = [p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdecimal()]
     assert int(step) >= 4
-    assert "Told to leave, and saved" in (tmp_path / "log.txt").read_text()
+    assert "Preempted, checkpoint saved" in (tmp_path / "log.txt").read_text()
 
 
 @pytest.mark.slow

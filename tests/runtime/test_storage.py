@@ -109,8 +109,8 @@ def test_damage_to_a_directory_is_found(workdir):
     assert not (workdir / "120").exists()
 
 
-def test_who_is_to_blame():
-    assert storage.is_to_blame(OSError(errno.ENOSPC, "full"))
-    assert storage.is_to_blame(ValueError("... [source locations='...'] os_error_code='122'"))
-    assert not storage.is_to_blame(OSError(errno.EACCES, "permission"))
-    assert not storage.is_to_blame(ValueError("bad shape"))
+def test_who_is_storage_error():
+    assert storage.is_storage_error(OSError(errno.ENOSPC, "full"))
+    assert storage.is_storage_error(ValueError("... [source locations='...'] os_error_code='122'"))
+    assert not storage.is_storage_error(OSError(errno.EACCES, "permission"))
+    assert not storage.is_storage_error(ValueError("bad shape"))

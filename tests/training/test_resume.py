@@ -91,7 +91,7 @@ def test_told_to_leave_a_run_saves_and_goes_on_later(launch, tmp_path):
     code, errors = finish(process)
     assert code == 0, errors
     assert time.monotonic() - started < 60  # seconds, even where many share the cores
-    assert "Told to leave, and saved" in log(tmp_path)
+    assert "Preempted, checkpoint saved" in log(tmp_path)
     step = newest(tmp_path)
     assert step >= 4
     # Damage to it is named, and there is nothing older.

@@ -2,7 +2,7 @@
 
 Process i of n draws the i-th of n equal ranges into a directory of its own. When all are there,
 the first to see it puts them together. A part that is finished stays finished if its process or
-another dies, so the same command again goes on where it stopped.
+another dies, so the same command again resumes where it stopped.
 """
 
 import json

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -16,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from datasets import cores
 from datasets.scenes import random
 from datasets.scenes.ray_casting import Vec
 
@@ -70,7 +70,7 @@ def _filter_taps() -> np.ndarray:
     return taps / taps.sum()
 
 
-def develop(radiance: Vec, height: int, width: int) -> jax.Array:
+def tonemap(radiance: Vec, height: int, width: int) -> jax.Array:
     """Linear samples -> sRGB picture, uint8 [height, width, 3]."""
     rows, columns = SAMPLES * height + 2 * MARGIN, SAMPLES * width + 2 * MARGIN
     taps = _filter_taps()
@@ -176,10 +176,14 @@ def draw_all(draw: Callable[..., Drawn], scenes: list[Any], height: int, width: 
 
 def on_all_cores(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
     """`function` of each item; one scene's arrays are too short to occupy several cores."""
-    with ThreadPoolExecutor(cores.available()) as pool:
+    with ThreadPoolExecutor(_cores()) as pool:
         return list(pool.map(function, items))
 
 
 def noise_start(seed: int) -> np.ndarray:
     """Where in the endless dither pattern a picture starts: (columns, rows), float32 [2]."""
     return np.floor(random.uniform(int(seed), np.arange(2)) * 4096).astype(np.float32)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -28,7 +28,7 @@ class Source:
 
     Attributes:
       raw_dir: where the published files lie; None downloads them.
-      max_records: prepare the first so many records; None is all of them.
+      max_records: prepare the first `max_records` records; None is all of them.
       seed: which endless set of scenes procedural variants draw from.
       parts: directories of scenes that processes have drawn each its part of; see `parts`.
     """

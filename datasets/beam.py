@@ -4,9 +4,9 @@ import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from datasets import streams
+from datasets import sources
 from datasets.errors import DatasetError
-from datasets.streams import Arrays, Draw
+from datasets.sources import Arrays, Draw
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -33,4 +33,4 @@ def transform(draw: Draw, scenes: range, seed: int) -> "beam.PTransform":
 
 def _draw(draw: Draw, seed: int, stop: int, start: int) -> Iterator[tuple[int, Arrays]]:
     scenes = range(start, min(start + _SCENES_PER_ELEMENT, stop))
-    yield from zip(scenes, streams.draw_examples(draw, seed, scenes), strict=True)
+    yield from zip(scenes, sources.draw_examples(draw, seed, scenes), strict=True)
