@@ -226,6 +226,17 @@ for _variant in ("full", "pbg", "vbg", "grassbg", "camo", "outd"):
         **{**_OWN_SPLITS, **_only_test},
     )
 
+# Krimmel et al. (arXiv 2407.04170): every frame of MOVi-C is a sample of its own; validation videos
+# test, all of them; with eval.max_objects set, a bound on the training leaves them alone.
+for _letter, _clusters in (("a", 11), ("b", 11), ("c", 11), ("d", 24), ("e", 24)):
+    PROTOCOLS[f"movi_{_letter}:krimmel"] = _protocol(
+        f"movi/{_letter}_256",
+        split={"train": "train", "validation": "validation", "test": "validation"},
+        count="listed",
+        num_clusters=_clusters,
+        **_OWN_SPLITS,
+    )
+
 # CLEVRTex-like data come unsplit; the same tenths by index.
 for _variant, _count in (
     ("full", 50_000),
@@ -266,6 +277,7 @@ PROCEDURAL = {
         f"multi_dsprites/{kind}": f"multi_dsprites/{kind}_procedural"
         for kind in ("binarized", "colored_on_grayscale", "colored_on_colored")
     },
+    **{f"movi/{letter}_256": "clevrtex_like/full" for letter in "abcde"},
     **{
         f"clevrtex/{kind}": f"clevrtex_like/{kind}"
         for kind in ("full", "pbg", "vbg", "grassbg", "camo", "outd")

@@ -96,6 +96,10 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
             }
         )
 
+    def num_records(self) -> int:
+        """How many of the records that `max_records` counts are prepared."""
+        return sum(split.num_examples for split in self.info.splits.values())
+
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         variant = self.builder_config
         if variant.draw is None:

@@ -137,8 +137,7 @@ def _serves(
     if not (path / "dataset_info.json").exists():
         return False
     builder = builder_class(config=config, data_dir=data_dir)
-    count = sum(split.num_examples for split in builder.info.splits.values())
-    reason = _mismatch(builder, builder.info.metadata["origin"], count, source)
+    reason = _mismatch(builder, builder.info.metadata["origin"], builder.num_records(), source)
     if reason:
         logging.info("%s: %s; preparing it again", path, reason)
     return not reason
