@@ -109,7 +109,7 @@ def load(entries: Iterable[Entry], arrays: Mapping[str, np.ndarray]) -> None:
 def save(entries: Iterable[Entry]) -> dict[str, np.ndarray]:
     """The entries' variables as official arrays; the inverse of `load`."""
     return {
-        e.name: np.ascontiguousarray(e.layout.save(np.asarray(e.variable[...]))) for e in entries
+        e.name: np.array(e.layout.save(np.asarray(e.variable[...])), order="C") for e in entries
     }
 
 
