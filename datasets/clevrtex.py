@@ -22,11 +22,11 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from zlib_ng import gzip_ng, zlib_ng
 
-from datasets import streams
+from datasets import sources
 from datasets.builder import MultiObjectBuilder, Variant
 from datasets.errors import DamagedFileError, DatasetError
 from datasets.schemas import Field, Schema
-from datasets.streams import Arrays, Stream
+from datasets.sources import Arrays, Stream
 
 HOST = "https://thor.robots.ox.ac.uk/datasets/clevrtex"
 _PARTS = {"full": tuple(f"_part{number}" for number in range(1, 6))}  # the others are one archive
@@ -94,7 +94,7 @@ class Clevrtex(MultiObjectBuilder):
             urls = _urls(variant)
             substitute = f", or draw clevrtex_like/{variant}"
             return [
-                streams.find_or_download(self.name, url, self.source, dl_manager, substitute)
+                sources.find_or_download(self.name, url, self.source, dl_manager, substitute)
                 for url in urls
             ], self._scratch
         archives, folder = _in_raw_dir(raw_dir, variant)

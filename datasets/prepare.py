@@ -21,10 +21,10 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from absl import logging
 
-from datasets import parts
+from datasets import partition
 from datasets.builder import MultiObjectBuilder
 from datasets.errors import DamagedFileError, DatasetError
-from datasets.streams import Source
+from datasets.sources import Source
 
 _POLL_SECONDS = 1.0
 
@@ -48,7 +48,7 @@ def prepare(
       name: `<dataset>/<config>`, e.g. `tetrominoes/official` or `tetrominoes/procedural`.
       data_dir: where prepared data live; made if needed.
       raw_dir: the directory of the published files; None downloads them to `data_dir/downloads`.
-      max_records: the first so many records only; None is all of them.
+      max_records: the first `max_records` records only; None is all of them.
       seed: of the scenes, for procedural configs.
       num_processes, process_index: how many processes call this at once with the same `data_dir`,
         on one machine or on several, and which of them this one is; each draws its part of a
@@ -79,7 +79,7 @@ def prepare(
         drawn = builder_class.builder_configs[config].draw is not None
         if drawn and num_processes > 1 and not served:
             builder = builder_class(config=config, data_dir=staging, source=source)
-            directories = parts.directories(parts_root, builder, num_processes)
+            directories = partition.directories(parts_root, builder, num_processes)
             _draw_part(builder, process_index, directories)
             source = dataclasses.replace(source, parts=directories)
             _wait_for(directories, lambda: _serves(builder_class, config, data_dir, source))
@@ -96,14 +96,14 @@ def prepare(
 def _draw_part(builder: MultiObjectBuilder, part: int, directories: Sequence[Path]) -> None:
     target = directories[part]
     with _exclusive(target.with_name(f".drawing.{part}")) as scratch:
-        if not parts.is_complete(target):
-            parts.draw(builder, part, len(directories), scratch, target)
+        if not partition.is_complete(target):
+            partition.draw(builder, part, len(directories), scratch, target)
 
 
 def _wait_for(directories: Sequence[Path], served: Callable[[], bool]) -> None:
     """Returns when all parts are drawn, or another process has already put them together."""
-    while not all(map(parts.is_complete, directories)) and not served():
-        missing = [path.name for path in directories if not parts.is_complete(path)]
+    while not all(map(partition.is_complete, directories)) and not served():
+        missing = [path.name for path in directories if not partition.is_complete(path)]
         logging.log_every_n_seconds(
             logging.INFO, "waiting for parts %s of %d", 30, ", ".join(missing), len(directories)
         )
@@ -137,8 +137,7 @@ def _serves(
     if not (path / "dataset_info.json").exists():
         return False
     builder = builder_class(config=config, data_dir=data_dir)
-    count = sum(split.num_examples for split in builder.info.splits.values())
-    reason = _mismatch(builder, builder.info.metadata["origin"], count, source)
+    reason = _mismatch(builder, builder.info.metadata["origin"], builder.num_records(), source)
     if reason:
         logging.info("%s: %s; preparing it again", path, reason)
     return not reason

@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from akorn_jax.errors import UserError
+from akorn_jax.layers.buffer import Buffer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +42,78 @@ class Entry:
     layout: Layout
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some entries of a variable, read and written as if they were a variable.
+
+    Attributes:
+        whole: the variable.
+        index: what NumPy takes to select them.
+    """
+
+    whole: nnx.Variable
+    index: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return np.broadcast_to(np.float32(0), self.whole.shape)[self.index].shape
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return self.whole.dtype
+
+    def __getitem__(self, where: Any) -> jnp.ndarray:
+        return self.whole[self.index][where]
+
+    def __setitem__(self, where: Any, value: jnp.ndarray) -> None:
+        self.whole[self.index] = self[...].at[where].set(value)
+
+
+def below(prefix: str, entries: Iterable[Entry]) -> list[Entry]:
+    """The entries of a module that another holds: a prefix before their names."""
+    return [dataclasses.replace(entry, name=f"{prefix}{entry.name}") for entry in entries]
+
+
+def affine(
+    name: str, module: nnx.Module, kernel: "Layout", bias: "Layout | None" = None
+) -> list[Entry]:
+    """Weight and bias of a linear map or convolution; the bias lies as it is unless told so."""
+    return [
+        Entry(f"{name}.weight", module.kernel, kernel),
+        Entry(f"{name}.bias", module.bias, bias or identity()),
+    ]
+
+
+def norm(name: str, module: nnx.Module) -> list[Entry]:
+    """Weight and bias of a norm with one number a channel."""
+    return [
+        Entry(f"{name}.weight", module.scale, identity()),
+        Entry(f"{name}.bias", module.bias, identity()),
+    ]
+
+
+def constant(name: str, value: np.ndarray, *, fixed: bool = True) -> Entry:
+    """An array that is official state and no state of ours.
+
+    Args:
+        value: what is saved, in its own type.
+        fixed: what is loaded must be this value; otherwise it is not looked at.
+    """
+
+    def load(array: np.ndarray) -> np.ndarray:
+        if fixed and not np.allclose(array, value, atol=1e-6):
+            raise UserError(f"{name} differs from the constant that this model is built on.")
+        return array
+
+    return Entry(name, Buffer(jnp.asarray(value)), Layout(load, lambda _: value))
+
+
+def map_order(channels: int, height: int, width: int) -> np.ndarray:
+    """Where the entries of our flattened map `[h, w, C]` are in the official `[C, h, w]`."""
+    official = np.arange(channels * height * width).reshape(channels, height, width)
+    return official.transpose(1, 2, 0).reshape(-1)
+
+
 def identity() -> Layout:
     """The same array."""
     return Layout(lambda a: a, lambda a: a)
@@ -60,6 +134,14 @@ def convolution() -> Layout:
     return Layout(lambda a: a.transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1))
 
 
+def transposed() -> Layout:
+    """A transposed convolution `[in, out, kh, kw]` as a convolution `[kh, kw, in, out]`."""
+    return Layout(
+        lambda a: a.transpose(2, 3, 0, 1)[::-1, ::-1],
+        lambda a: a[::-1, ::-1].transpose(2, 3, 0, 1),
+    )
+
+
 def patches(patch_size: int) -> Layout:
     """A strided convolution as a linear map over patches: `[out, in, p, p]` to `[p p in, out]`."""
     p = patch_size
@@ -78,6 +160,11 @@ def channels(rank: int) -> Layout:
     """One number a channel: `[1, C, 1, ...]` of that rank to `[C]`."""
     shape = (1, -1) + (1,) * (rank - 2)
     return Layout(lambda a: a.reshape(-1), lambda a: a.reshape(shape))
+
+
+def reshaped(ours: tuple[int, ...], official: tuple[int, ...]) -> Layout:
+    """The same numbers in another shape."""
+    return Layout(lambda a: a.reshape(ours), lambda a: a.reshape(official))
 
 
 def load(entries: Iterable[Entry], arrays: Mapping[str, np.ndarray]) -> None:
@@ -109,7 +196,7 @@ def load(entries: Iterable[Entry], arrays: Mapping[str, np.ndarray]) -> None:
 def save(entries: Iterable[Entry]) -> dict[str, np.ndarray]:
     """The entries' variables as official arrays; the inverse of `load`."""
     return {
-        e.name: np.array(e.layout.save(np.asarray(e.variable[...])), order="C") for e in entries
+        e.name: np.asarray(e.layout.save(np.asarray(e.variable[...])), order="C") for e in entries
     }
 
 

@@ -17,13 +17,20 @@ class GRU(nnx.Module):
 
     Args:
         features: D, of the input and of the state.
+        init: of all parameters, e.g. `uniform_fan_in(features)`, which is PyTorch's; None is
+            Keras's: Glorot-uniform and orthogonal kernels, biases of 0.
     """
 
-    def __init__(self, features: int, *, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, features: int, *, init: nnx.Initializer | None = None, rngs: nnx.Rngs
+    ) -> None:
         shape = (features, 3 * features)
-        self.input_kernel = nnx.Param(nnx.initializers.glorot_uniform()(rngs.params(), shape))
-        self.state_kernel = nnx.Param(nnx.initializers.orthogonal()(rngs.params(), shape))
-        self.bias = nnx.Param(jnp.zeros((2, 3 * features)))
+        input_init = init or nnx.initializers.glorot_uniform()
+        state_init = init or nnx.initializers.orthogonal()
+        bias_init = init or nnx.initializers.zeros_init()
+        self.input_kernel = nnx.Param(input_init(rngs.params(), shape))
+        self.state_kernel = nnx.Param(state_init(rngs.params(), shape))
+        self.bias = nnx.Param(bias_init(rngs.params(), (2, 3 * features)))
 
     def __call__(self, x: Array, h: Array) -> Array:
         """Input x `[..., D]` and state h `[..., D]` to the next state `[..., D]`."""

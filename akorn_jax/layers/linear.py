@@ -24,6 +24,11 @@ def uniform_fan_in(fan_in: int) -> Callable[..., Array]:
     return init
 
 
+def xavier_normal(gain: float = 1.0) -> nnx.Initializer:
+    """The initialiser N(0, gain^2 2 / (fan_in + fan_out)), PyTorch's, which truncates nothing."""
+    return nnx.initializers.variance_scaling(gain**2, "fan_avg", "normal")
+
+
 class Linear(nnx.Linear):
     """`[..., in_features]` to `[..., out_features]`, as one product of two matrices.
 

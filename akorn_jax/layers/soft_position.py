@@ -17,6 +17,11 @@ def soft_grid(height: int, width: int) -> np.ndarray:
     return np.stack([y, x, 1 - y, 1 - x], axis=-1)
 
 
+def centred_grid(height: int, width: int) -> np.ndarray:
+    """`[h, w, 2]`: (y, x), each from -1 at the first pixel to 1 at the last."""
+    return 2 * soft_grid(height, width)[..., :2] - 1
+
+
 def _ramp(n: int) -> np.ndarray:
     """`[n]` from 0 to 1, to the last bit as PyTorch has it: a float32 step, from both ends."""
     step = float(np.float32(1) / np.float32(max(n - 1, 1)))
@@ -27,10 +32,25 @@ def _ramp(n: int) -> np.ndarray:
 class SoftPosition(nnx.Module):
     """Adds a learned linear map of the position to features `[B, h, w, C]`."""
 
-    def __init__(self, channels: int, *, rngs: nnx.Rngs) -> None:
-        glorot = nnx.initializers.glorot_uniform()
-        self.project = nnx.Linear(4, channels, kernel_init=glorot, rngs=rngs)
+    def __init__(
+        self,
+        channels: int,
+        *,
+        kernel_init: nnx.Initializer | None = None,
+        bias_init: nnx.Initializer | None = None,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.project = nnx.Linear(
+            4,
+            channels,
+            kernel_init=kernel_init or nnx.initializers.glorot_uniform(),
+            bias_init=bias_init or nnx.initializers.zeros_init(),
+            rngs=rngs,
+        )
+
+    def table(self, height: int, width: int, dtype: jnp.dtype = jnp.float32) -> Array:
+        """What is added, `[h, w, C]`; computed in `dtype` or, if it is wider, the weights' type."""
+        return self.project(jnp.asarray(soft_grid(height, width), dtype))
 
     def __call__(self, features: Array) -> Array:
-        grid = jnp.asarray(soft_grid(*features.shape[1:3]), features.dtype)
-        return features + self.project(grid)[None]
+        return features + self.table(*features.shape[1:3], features.dtype)[None]
