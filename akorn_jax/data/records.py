@@ -20,6 +20,7 @@ from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
 from akorn_jax.data import properties
+from akorn_jax.data.feature_cache import FeatureCache
 from akorn_jax.errors import UserError
 from akorn_jax.runtime import storage
 
@@ -89,6 +90,8 @@ def load(
         )
     records, found = zip(*scenes, strict=True)
     arrays = {name: np.stack([example[name] for example in found]) for name in found[0]}
+    if data.get("features"):
+        arrays["features"] = FeatureCache(data, part, data_dir).rows(np.asarray(records))
     metadata = builder.info.metadata or {}
     return Examples(
         images=arrays.pop("image", None),
@@ -110,14 +113,18 @@ def load_fields(
         data: `config.data`, a protocol.
         part: "train", "validation" or "test".
         data_dir: where the datasets are prepared.
-        names: "image", "segmentation" or attributes; what else a record has is not decoded.
+        names: "image", "segmentation" or attributes, "features" (where `data["features"]`, those
+            of a frozen encoder); what else a record has is not decoded.
 
     Raises:
         UserError: as `load`.
     """
     builder = open_builder(data["name"], data_dir)
-    records, found = zip(*_kept(builder, data, part, names=names), strict=True)
-    arrays = {name: np.stack([example[name] for example in found]) for name in names}
+    stored = [name for name in names if not (name == "features" and data.get("features"))]
+    records, found = zip(*_kept(builder, data, part, names=stored), strict=True)
+    arrays = {name: np.stack([example[name] for example in found]) for name in stored}
+    if len(stored) < len(names):
+        arrays["features"] = FeatureCache(data, part, data_dir).rows(np.asarray(records))
     return arrays, np.asarray(records)
 
 
@@ -209,13 +216,21 @@ class OnDisk:
             _check_enough(min(stop, total), data, part)
             self.records = np.arange(start, stop)
         split, _, _ = _slice(builder, data, part)
+        self._features = None
+        if data.get("features") and (names is None or "features" in names):
+            self._features = FeatureCache(data, part, data_dir)
+            names = None if names is None else [name for name in names if name != "features"]
         self._source = _Records(builder, split, names)
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        return transform(self._source[int(self.records[index])], self._data, self._codes)
+        record = int(self.records[index])
+        example = transform(self._source[record], self._data, self._codes)
+        if self._features is not None:
+            example["features"] = self._features.rows(np.array([record]))[0]
+        return example
 
 
 def is_filtered(data: Mapping[str, Any]) -> bool:
