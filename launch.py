@@ -3,34 +3,40 @@
 --mode=prepare only prepares, --mode=browse writes a picture of some prepared scenes.
 Without --mode a run prepares its data if need be, trains (from where it was, if it was
 interrupted), evaluates and writes DIR/report.html. Any field of the config can be set with
---config.field=value. --mode=report writes the report again, --compare=DIR2,DIR3 beside other runs.
+--config.field=value. --mode=report writes the report again, --compare=DIR2,DIR3 beside other runs;
+--mode=sample draws images from the model's prior.
 
 Of several processes each runs this command. On TPU slices and under srun they find each other;
 elsewhere say --coordinator=HOST:PORT --num_processes=N --process_id=I.
 
-Exit codes: 0 done, or told to leave by SIGTERM and saved; 2 the input is wrong or the training
+Exit codes: 0 done, or preempted by SIGTERM and saved; 2 the input is wrong or the training
 diverged (one line says what); 75 another of several processes died, run again (docs/pods.md);
 124 the time limit (config.max_hours) was reached and all was saved.
 """
 
 import argparse
+import contextlib
+import io
 import os
 import sys
+from pathlib import Path
 
 import jax
 from absl import logging
 from etils import epath
 
-from akorn_jax import config as configs
-from akorn_jax import data, evaluate, processes, progress, provenance, report, train
+from akorn_jax import evaluate, features, report, run_config, sample, train
+from akorn_jax.data import records
 from akorn_jax.errors import UserError
-from akorn_jax.preemption import Outcome
-from configs import base
+from akorn_jax.runtime import processes, progress, provenance, storage
+from akorn_jax.runtime.lock import DirectoryLock
+from akorn_jax.runtime.preemption import Outcome
+from configs import base, protocols
 from datasets.contact_sheet import contact_sheet
 from datasets.errors import DatasetError
 from datasets.prepare import prepare
 
-MODES = ("prepare", "browse", "train", "evaluate", "report")
+MODES = ("prepare", "browse", "train", "evaluate", "report", "sample")
 REPORTING = (None, "evaluate", "report")
 
 
@@ -40,11 +46,17 @@ def main(arguments: list[str]) -> int:
     Returns:
         The exit code.
     """
+    for stream in (sys.stdout, sys.stderr):  # "±" must not cost a result on an ASCII terminal
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         return run(arguments)
     except (UserError, DatasetError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("error: interrupted; rerun the same command to resume.", file=sys.stderr)
+        return 130
 
 
 def run(arguments: list[str]) -> int:
@@ -53,37 +65,88 @@ def run(arguments: list[str]) -> int:
     jax.config.update("jax_compilation_cache_dir", os.path.expanduser(options.cache_dir))
     # Also what compiles in less than JAX's second: making a model compiles twenty such programs.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_enable_x64", False)  # config.dtype says what is computed in
     processes.initialize(options.coordinator, options.num_processes, options.process_id)
-    workdir = epath.Path(options.workdir).expanduser()
-    others = [base.protocol_of(name) for name in config.eval.datasets.split(",") if name]
+    check_devices()
+    workdir = epath.Path(storage.clean(options.workdir))
+    others = [protocols.protocol_of(name) for name in config.eval.datasets.split(",") if name]
     if options.mode in (None, "train"):
-        configs.check_same(config, workdir)
+        run_config.check_same(config, workdir)
     if options.mode != "prepare":
-        configs.make_directory(workdir)
+        run_config.make_directory(workdir)
+    with writing(workdir, options.mode):
+        return work(options, config, workdir, others, arguments)
+
+
+def work(
+    options: argparse.Namespace,
+    config: run_config.ConfigDict,
+    workdir: epath.Path,
+    others: list[run_config.ConfigDict],
+    arguments: list[str],
+) -> int:
+    """What the mode asks for, in its order; returns the exit code."""
+    if options.mode != "prepare":
         progress.setup_logging(workdir, jax.process_index())
     for protocol in (config.data, *others):
         prepare_data(protocol, config)
+    if config.data.features:
+        if others:
+            raise UserError("config.eval.datasets: config.data.features are of one dataset only.")
+        if options.mode in (None, "prepare", "train"):
+            features.prepare(config)
     if options.mode == "browse":
         sheet = workdir / "figures" / f"{config.data.name.replace('/', '-')}.png"
-        contact_sheet(config.data.name, config.data_dir, sheet)
-        print(f"Scenes: {sheet}")
+        try:
+            contact_sheet(config.data.name, storage.plain(config.data_dir), sheet)
+        except OSError as error:
+            raise UserError(f"{sheet}: cannot be written ({error.strerror}).") from error
+        progress.say(f"Scenes: {sheet}")
     if options.mode in (None, "train"):
         provenance.record(workdir, arguments)
         outcome = train.train(config, workdir)
         if outcome is Outcome.TIME_LIMIT:
-            logging.info("config.max_hours=%s is over; run again to go on.", config.max_hours)
+            logging.info(
+                "config.max_hours=%s is over; rerun the same command to resume.", config.max_hours
+            )
             return 124
         if outcome is Outcome.PREEMPTED:
-            logging.info("Told to leave, and saved; run again to go on.")
+            logging.info("Preempted, checkpoint saved; rerun the same command to resume.")
             return 0
     if options.mode in (None, "evaluate") and processes.is_primary():
         evaluate.evaluate(config, workdir, others)
+    if options.mode == "sample" and processes.is_primary():
+        progress.say(f"Samples: {sample.sample(config, workdir, options.num_images)}")
     if options.mode in REPORTING and processes.is_primary():
-        print(f"Report: {report.write(config, workdir, options.compare)}")
+        progress.say(f"Report: {report.write(config, workdir, options.compare)}")
     return 0
 
 
-def parse(arguments: list[str]) -> tuple[argparse.Namespace, configs.ConfigDict]:
+def writing(workdir: epath.Path, mode: str | None) -> contextlib.AbstractContextManager:
+    """The lock of a run's directory, where this process writes there."""
+    if mode == "prepare" or not processes.is_primary():
+        return contextlib.nullcontext()
+    return DirectoryLock(workdir)
+
+
+def check_devices() -> None:
+    """Refuses a platform that JAX_PLATFORMS names and that is not there.
+
+    Raises:
+        UserError: naming it.
+    """
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        reason = (str(error).splitlines() or ["JAX cannot start it"])[0][:200]
+        raise UserError(
+            f"JAX_PLATFORMS={platforms}: no such device ({reason}); install jax for it (README), "
+            "or unset JAX_PLATFORMS."
+        ) from error
+
+
+def parse(arguments: list[str]) -> tuple[argparse.Namespace, run_config.ConfigDict]:
     """Options, and the config of the recipe or the run, with its overrides."""
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -100,6 +163,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, configs.ConfigDict]
         default=[],
         help="other evaluated runs, whose scores stand beside in the report",
     )
+    parser.add_argument("--num_images", metavar="N", type=int, default=16, help="of --mode=sample")
     parser.add_argument(
         "--cache_dir",
         default=os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/akorn_jax"),
@@ -120,26 +184,40 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, configs.ConfigDict]
         recipe = os.path.basename(options.config).replace(".py", "").replace(":", "_")
         options.workdir = os.path.join("runs", recipe)
     if options.config is None:
-        config = base.complete(configs.from_workdir(epath.Path(options.workdir).expanduser()))
+        workdir = epath.Path(storage.clean(options.workdir))
+        config = base.complete(run_config.from_workdir(workdir))
+    elif options.config.endswith(".json"):
+        config = base.complete(run_config.from_json(epath.Path(options.config).expanduser()))
     else:
-        config = configs.from_recipe(options.config)
-    return options, configs.override(config, overrides)
+        config = run_config.from_recipe(_recipe_file(options.config))
+    return options, run_config.override(config, overrides)
 
 
-def prepare_data(protocol: configs.ConfigDict, config: configs.ConfigDict) -> None:
+def _recipe_file(recipe: str) -> str:
+    """A recipe's file, also of a bare name: `demo:conv` is that of configs/."""
+    name, colon, variant = recipe.partition(":")
+    file = Path(__file__).parent / "configs" / f"{name}.py"
+    bare = os.sep not in name and not name.endswith(".py")
+    return f"{file}{colon}{variant}" if bare and file.is_file() else recipe
+
+
+def prepare_data(protocol: run_config.ConfigDict, config: run_config.ConfigDict) -> None:
     """Makes sure that the dataset of a protocol can be read."""
-    if data.is_of_tfds(protocol.name):
-        data.open_builder(protocol.name, config.data_dir)  # if it is not there, says how to get it
+    if records.is_of_tfds(protocol.name):
+        records.open_builder(
+            protocol.name, config.data_dir
+        )  # if it is not there, says how to get it
         return
     prepare(
         protocol.name,
-        config.data_dir,
+        storage.plain(config.data_dir),
         raw_dir=protocol.raw_dir or config.data.raw_dir,
         max_records=protocol.max_records,
         seed=protocol.seed,
         num_processes=jax.process_count(),
         process_index=jax.process_index(),
     )
+    records.check_parts(protocol, config.data_dir)
 
 
 if __name__ == "__main__":

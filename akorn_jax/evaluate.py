@@ -3,26 +3,39 @@
 import io
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import rich.box
-import rich.console
 import rich.table
 from absl import logging
 from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
 
-from akorn_jax import data, storage, writers
-from akorn_jax import state as states
-from akorn_jax.checkpoint import Checkpoints
-from akorn_jax.data import Examples
+from akorn_jax.data import records
+from akorn_jax.data.records import Examples
 from akorn_jax.errors import UserError
-from akorn_jax.evaluation import discovery, plots, set_prediction, settings
+from akorn_jax.evaluation import base, options, plots, segmentation
 from akorn_jax.evaluation.result import Result
+from akorn_jax.layers import frozen
+from akorn_jax.runtime import progress, storage, writers
+from akorn_jax.tasks.base import Task
+from akorn_jax.training import train_state
+from akorn_jax.training.checkpoint import Checkpoints
+
+PyTree = Any
 
 PREDICTIONS = "predictions.npz"  # `step` and the trained model's `labels` [N, H, W]
+
+
+class Checkpoint(NamedTuple):
+    """The step, the model with its averaged weights, the task and its own state."""
+
+    step: int
+    model: nnx.Module
+    task: Task
+    task_state: PyTree
 
 
 def evaluate(
@@ -45,81 +58,100 @@ def evaluate(
     Raises:
         UserError: if there is no checkpoint, or the settings do not fit the model.
     """
-    untrained = states.build_model(config.model, config.seed)
-    step, trained = restore(untrained, workdir)
-    summary = evaluate_on(config, step, trained, untrained, workdir, suffix="")
+    checkpoint = restore(config, workdir)
+    summary = evaluate_on(config, checkpoint, workdir, suffix="")
     for protocol in others:
         other = config.copy_and_resolve_references()
         other.data = protocol
         suffix = "-" + protocol.name.replace("/", "-")
-        evaluate_on(other, step, trained, untrained, workdir, suffix)
+        evaluate_on(other, checkpoint, workdir, suffix)
     return summary
 
 
 def evaluate_on(
     config: ConfigDict,
-    step: int,
-    trained: nnx.Module,
-    untrained: nnx.Module,
+    checkpoint: Checkpoint,
     workdir: epath.Path,
     suffix: str,
 ) -> dict[str, Any]:
     """Scores on the dataset of `config.data`; `suffix` ends the names of the files."""
     examples = load(config)
+    step = checkpoint.step
     logging.info("Evaluating step %d on %d scenes of %s.", step, len(examples), config.data.name)
-    models = {"trained": trained}
+    models = {"trained": checkpoint.model}
     if config.eval.baselines:
-        models["untrained"] = untrained
-    task = states.build("tasks", config.task)
-    if task.evaluation == "segmentation":
-        result = discovery.evaluate(models, examples, config)
-    else:
-        targets = task.targets(examples.attributes)
-        result = set_prediction.evaluate(models, examples, targets, config)
-    chosen = ("num_slots", "num_iterations", "min_objects", "max_objects")
+        models["untrained"] = untrained(config, checkpoint.model)
+    result = base.evaluate(
+        models,
+        checkpoint.task,
+        examples,
+        config,
+        step=step,
+        task_state=checkpoint.task_state,
+    )
+    chosen = ("min_objects", "max_objects")
     summary = {
         "step": step,
         "dataset": config.data.name,
         "split": config.eval.split,
         "num_images": len(examples),
         **{name: config.eval[name] for name in chosen if config.eval[name]},
+        **({"options": dict(config.eval.options)} if config.eval.options else {}),
         **result.summary,
     }
     write(workdir, summary, result, examples, suffix)
     pictures = workdir / "figures" / f"segmentation{suffix}.png"
     pictures = pictures if result.labels is not None else None
     log(config, workdir, step, result, pictures, suffix)
-    report(summary, result, pictures)
+    print_table(summary, result, pictures)
     return summary
+
+
+def untrained(config: ConfigDict, trained: nnx.Module) -> nnx.Module:
+    """The model with a fresh run's weights, but for those that training leaves as they are."""
+    model = train_state.build_model(config.model, config.seed)
+    graphdef, params, _, rest = nnx.split(model, frozen.trainable, nnx.Param, ...)
+    _, loaded, _ = nnx.split(trained, frozen.trainable, nnx.Param, ...)[1:]
+    return nnx.merge(graphdef, params, loaded, rest)
 
 
 def load(config: ConfigDict) -> Examples:
     """The scenes that a run is evaluated on.
 
     Raises:
-        UserError: see `data.load`.
+        UserError: see `records.load`.
     """
-    objects = settings.bounds(config.eval)
-    return data.load(config.data, config.eval.split, config.data_dir, objects=objects)
+    objects = options.bounds(config.eval)
+    return records.load(config.data, config.eval.split, config.data_dir, objects=objects)
 
 
-def restore(model: nnx.Module, workdir: epath.Path) -> tuple[int, nnx.Module]:
-    """The step of the newest intact checkpoint, and the model with its averaged weights.
+def restore(config: ConfigDict, workdir: epath.PathLike) -> Checkpoint:
+    """The newest intact checkpoint of a run.
+
+    Args:
+        config: of the run; of the model's fields those may differ that change no array's shape.
+        workdir: of the run.
 
     Raises:
         UserError: if there is none.
     """
-    graphdef, params, buffers = states.split(model)
+    workdir = epath.Path(workdir)
+    model = train_state.build_model(config.model, config.seed)
+    task = train_state.build("tasks", config.task)
+    graphdef, params, buffers = train_state.split(model)
+    like = {"ema": (params, buffers), "task": task.init_state()}
     with Checkpoints(workdir / "checkpoints", alone=True) as checkpoints:
-        restored = checkpoints.restore_latest({"ema": (params, buffers)}, partial=True)
+        restored = checkpoints.restore_latest(like, partial=True)
     if restored is None:
         raise UserError(f"--workdir={workdir}: has no checkpoint; train first.")
-    return restored.step, nnx.merge(graphdef, *restored.state["ema"])
+    model = nnx.merge(graphdef, *restored.state["ema"])
+    return Checkpoint(restored.step, model, task, restored.state["task"])
 
 
 def segment(model: nnx.Module, examples: Examples, config: ConfigDict) -> np.ndarray:
     """The model's label maps `[N, H, W]`."""
-    return discovery.segment(model, examples, config).labels
+    task = train_state.build("tasks", config.task)
+    return segmentation.segment(model, task, examples, config)
 
 
 def write(
@@ -137,6 +169,7 @@ def write(
     per_image = io.BytesIO()
     np.savez(per_image, record=examples.records, **result.per_image)
     files = {
+        **{_suffixed(name, suffix): content for name, content in result.files.items()},
         f"metrics_per_image{suffix}.npz": per_image.getvalue(),
         f"metrics{suffix}.json": (json.dumps(summary, indent=2) + "\n").encode(),
     }
@@ -173,7 +206,7 @@ def log(
     writer.close()
 
 
-def report(summary: dict[str, Any], result: Result, pictures: epath.Path | None) -> None:
+def print_table(summary: dict[str, Any], result: Result, pictures: epath.Path | None) -> None:
     """Prints the scores beside those of the baselines."""
     table = rich.table.Table(
         title=f"{summary['dataset']}, {summary['num_images']} {summary['split']} scenes, "
@@ -189,12 +222,16 @@ def report(summary: dict[str, Any], result: Result, pictures: epath.Path | None)
         ours = method == "trained"
         cells = [_cell(scores, name) for name in result.columns]
         table.add_row("this model" if ours else method, *cells, style="bold" if ours else "")
-    console = rich.console.Console()
-    console.print(table)
+    progress.say(table)
     for note in result.notes:
-        console.print(note)
+        progress.say(note)
     if pictures is not None:
-        console.print(f"Pictures: {pictures}", soft_wrap=True)
+        progress.say(f"Pictures: {pictures}")
+
+
+def _suffixed(name: str, suffix: str) -> str:
+    stem, dot, ending = name.rpartition(".")
+    return f"{stem}{suffix}{dot}{ending}"
 
 
 def _cell(scores: dict[str, float], name: str) -> str:

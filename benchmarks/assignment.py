@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from akorn_jax import losses, properties
+from akorn_jax import losses
+from akorn_jax.data import properties
 from benchmarks import machine
 
 Array = jax.Array

@@ -3,8 +3,9 @@
     python -m benchmarks.bf16 --config=configs/tetrominoes_akorn.py --seeds=3 --output=bf16.json \
         --config.num_steps=1000
 
-Every run is `launch.py` in a process of its own, under `runs/bf16`; one that was interrupted goes
-on. Reported are the scores and the last training loss of each run, their mean and standard error by
+Every run is `launch.py` in a process of its own, under `runs/bf16`; one that was interrupted
+resumes. Reported are the scores and the last training loss of each run, their mean and standard
+error by
 kind, and the differences of each seed's pair, which is what a seed's luck does not hide. How much
 of such a difference is rounding alone says the control: float32 again, by a program that rounds in
 another order (`model.unroll`). Measured: docs/results.md.

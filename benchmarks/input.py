@@ -15,9 +15,10 @@ import time
 import jax
 import numpy as np
 
-from akorn_jax import config as configs
-from akorn_jax import feed, sharding
-from akorn_jax import state as states
+from akorn_jax import run_config
+from akorn_jax.data import batches
+from akorn_jax.runtime import sharding
+from akorn_jax.training import train_state
 from benchmarks import machine
 from datasets.prepare import prepare
 
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes of the last way")
     parser.add_argument("--output", help="a JSON file")
     options, overrides = parser.parse_known_args(arguments)
-    config = configs.override(configs.from_recipe(options.config), overrides)
+    config = run_config.override(run_config.from_recipe(options.config), overrides)
     data = config.data
     prepare(
         data.name,
@@ -62,18 +63,20 @@ def main(arguments: list[str] | None = None) -> None:
         machine.write(options.output, result)
 
 
-def measure(config: configs.ConfigDict, loading: str, num_workers: int, steps: int) -> float:
+def measure(config: run_config.ConfigDict, loading: str, num_workers: int, steps: int) -> float:
     """Scenes a second over so many steps after the first."""
     config = config.copy_and_resolve_references()
     config.data.loading, config.data.num_workers = loading, num_workers
     config.num_steps = steps + 1
     mesh = sharding.make_mesh(config.mesh)
-    task = states.build("tasks", config.task)
-    take = jax.jit(lambda source, chosen: feed.take(source, jax.tree.map(lambda x: x[0], chosen)))
-    with feed.make(config, task.fields, mesh) as batches:
+    task = train_state.build("tasks", config.task)
+    take = jax.jit(
+        lambda source, chosen: batches.gather_batch(source, jax.tree.map(lambda x: x[0], chosen))
+    )
+    with batches.make(config, task.fields, mesh) as loader:
         for step in range(steps + 1):
-            batch = batches(step, 1)
-            jax.block_until_ready(take(batch.source, batch.chosen))
+            batch = loader(step, 1)
+            jax.block_until_ready(take(batch.source, batch.indices))
             if step == 0:
                 started = time.perf_counter()
     return steps * config.batch_size / (time.perf_counter() - started)

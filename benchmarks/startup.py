@@ -44,13 +44,14 @@ def main(arguments: list[str]) -> int:
 
     lap("import jax")
     import launch
-    from akorn_jax import feed, train
-    from akorn_jax import state as states
+    from akorn_jax import train
+    from akorn_jax.data import batches
+    from akorn_jax.training import train_state
 
     lap("other imports")
     timed(launch, "prepare_data", "look for the data")
-    timed(states, "build_model", "build the model")
-    timed(feed, "make", "read the scenes")
+    timed(train_state, "build_model", "build the model")
+    timed(batches, "make", "read the scenes")
     timed(train.Checkpoints, "restore_latest", "look for a checkpoint")
     make_update = train.make_update
 

@@ -18,12 +18,14 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from akorn_jax import augment, feed, optimizer, sharding, train
-from akorn_jax import config as configs
-from akorn_jax import state as states
-from akorn_jax.data import Order
+from akorn_jax import optimizer, run_config, train
+from akorn_jax.data import augment, batches
+from akorn_jax.data.records import EpochSampler
 from akorn_jax.errors import UserError
 from akorn_jax.layers import precision
+from akorn_jax.runtime import sharding
+from akorn_jax.tasks.base import Context
+from akorn_jax.training import train_state
 from benchmarks import flops
 
 Array = jax.Array
@@ -45,10 +47,10 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 def recipe(name: str, images: int | None, overrides: tuple[str, ...] = ()) -> ConfigDict:
     """A recipe's config with a batch of as many images as the network is to see in a step."""
-    config = configs.override(configs.from_recipe(name), overrides)
+    config = run_config.override(run_config.from_recipe(name), overrides)
     if images is None:
         return config
-    views = states.build("tasks", config.task).views
+    views = train_state.build("tasks", config.task).views
     if images % views:
         raise UserError(f"--images={images}: is not divisible by the {views} views of a scene.")
     config.batch_size = images // views
@@ -68,8 +70,8 @@ class Training:
         self, config: ConfigDict, *, augmented: bool = True, devices: list | None = None
     ) -> None:
         self.config = config
-        self.model = states.build_model(config.model, config.seed)
-        self.task = states.build("tasks", config.task)
+        self.model = train_state.build_model(config.model, config.seed)
+        self.task = train_state.build("tasks", config.task)
         if self.task.fields != ("image",):
             raise UserError(f"config.task.name={config.task.name!r}: it takes more than images.")
         self.augmentation = getattr(self.task, "augmentation", None)
@@ -78,18 +80,20 @@ class Training:
         self.images = self.task.views * config.batch_size  # that the network sees in a step
         mesh = sharding.make_mesh(config.mesh, devices)
         sharding.check_batch_size(config.batch_size, mesh)
-        transformation, _ = optimizer.make(config.optimizer, config.num_steps)
-        shapes = jax.eval_shape(lambda: states.create(self.model, transformation))
+        tx, _ = optimizer.make(config.optimizer, config.num_steps)
+
+        def create() -> train_state.TrainState:
+            return train_state.create(self.model, tx, self.task.init_state())
+
+        shapes = jax.eval_shape(create)
         placement = sharding.state_sharding(shapes, mesh)
-        self.state = jax.jit(
-            lambda: states.create(self.model, transformation), out_shardings=placement
-        )()
+        self.state = jax.jit(create, out_shardings=placement)()
         scenes = BATCHES * config.batch_size
         size = (scenes, config.model.image_size, config.model.image_size, 3)
         pixels = np.random.default_rng(0).integers(0, 256, size, np.uint8)
-        order = Order(scenes, config.batch_size, config.seed)
-        self.batches = feed.Resident({"image": pixels}, order, mesh, np.arange(scenes))
-        self.update = train.make_update(self.model, self.task, transformation, config, placement)
+        order = EpochSampler(scenes, config.batch_size, config.seed)
+        self.batches = batches.InMemory({"image": pixels}, order, mesh, np.arange(scenes))
+        self.update = train.make_update(self.model, self.task, tx, config, placement)
         self.done = 0
 
     @property
@@ -100,7 +104,7 @@ class Training:
     def compile(self) -> dict[str, float]:
         """Compiles the update, and says what that took and what the program needs."""
         batch = self.batches(0, self.config.steps_per_call)
-        lowered = self.update.lower(self.state, batch.source, batch.chosen)
+        lowered = self.update.lower(self.state, batch.source, batch.indices)
         start = time.perf_counter()
         self.update = lowered.compile()
         return {
@@ -112,13 +116,13 @@ class Training:
         """Makes one call of the update and waits for it; returns its metrics."""
         count = self.config.steps_per_call
         batch = self.batches(self.done, count)
-        self.state, metrics = self.update(self.state, batch.source, batch.chosen)
+        self.state, metrics = self.update(self.state, batch.source, batch.indices)
         self.done += count
         return jax.block_until_ready(metrics)
 
     def loss(self, params: Any, buffers: Any, batch: dict[str, Array]) -> Array:
         """The loss of a batch, as the update takes it."""
-        graphdef, _, _ = states.split(self.model)
+        graphdef, _, _ = train_state.split(self.model)
         return loss(self.config, self.task, graphdef, params, buffers, batch)
 
     def parts(self) -> dict[str, Step]:
@@ -128,7 +132,7 @@ class Training:
         both on this training's views.
         """
         batch = self.batches(0, 1)
-        batch = feed.take(batch.source, batch.chosen[0])
+        batch = batches.gather_batch(batch.source, batch.indices[0])
         params, buffers = jax.tree.map(jnp.copy, (self.state.params, self.state.buffers))
         forward = jax.jit(self.loss)
         gradient = jax.jit(jax.value_and_grad(self.loss))
@@ -157,7 +161,8 @@ def loss(
     """The loss that `train.make_update` takes the gradient of."""
     params = precision.cast(params, config.dtype)
     model = nnx.merge(graphdef, params, buffers, copy=True)
-    return task.loss(model, batch, jax.random.key(0))[0]
+    ctx = Context(jnp.zeros((), jnp.int32), jax.random.key(0), task.init_state(), train=True)
+    return task.loss(model, batch, ctx)[0]
 
 
 def model_flops(config: ConfigDict) -> float:
@@ -169,9 +174,9 @@ def model_flops(config: ConfigDict) -> float:
     config = config.copy_and_resolve_references()
     if "remat" in config.model:
         config.model.remat = False
-    task = given_views(states.build("tasks", config.task))
-    model = nnx.eval_shape(lambda: states.build_model(config.model, config.seed))
-    graphdef, params, buffers = states.split(model)
+    task = given_views(train_state.build("tasks", config.task))
+    model = nnx.eval_shape(lambda: train_state.build_model(config.model, config.seed))
+    graphdef, params, buffers = train_state.split(model)
     size = config.model.image_size
     batch = {"image": jax.ShapeDtypeStruct((2, size, size, 3), np.uint8)}
     gradient = jax.grad(functools.partial(loss, config, task, graphdef))

@@ -5,7 +5,7 @@
     python launch.py --config=configs/clevr6_slot_attention.py:batch_norm
     python launch.py --config=configs/clevr6_slot_attention.py:layer_norm
     python launch.py --config=configs/clevr6_slot_attention.py:implicit    # one-step gradient
-    python launch.py --config=configs/clevr6_slot_attention.py:procedural  # on drawn data
+    python launch.py --config=configs/clevr6_slot_attention.py:procedural  # on procedural data
 
 Variants are joined by commas, `:batch_norm,procedural`. Two more stand for other papers' settings:
 
@@ -37,14 +37,15 @@ One GPU; the paper's was a V100. Seeds differ: the background may get one slot o
 from ml_collections import ConfigDict
 
 from akorn_jax.errors import UserError
-from configs import base
+from configs import variants
+from configs.families import slot_attention
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    chosen = base.choose(variant, (*base.SLOT_ATTENTION, "krimmel", "hhousen"))
+    chosen = variants.choose(variant, (*slot_attention.VARIANTS, "krimmel", "hhousen"))
     if {"krimmel", "hhousen"} <= chosen:
         raise UserError("variants krimmel, hhousen exclude each other; choose one.")
-    config = base.slot_discovery(
+    config = slot_attention.slot_discovery(
         "clevr6:slot_attention", chosen, image_size=128, num_slots=7, decoder="expanding"
     )
     if "krimmel" in chosen:

@@ -1,7 +1,7 @@
 """ItrConv on CLEVR6 (CLEVR with masks, at most 6 objects), a baseline of AKOrN (arXiv 2410.13821).
 
     python launch.py --config=configs/clevr_itrconv.py
-    python launch.py --config=configs/clevr_itrconv.py:procedural  # on drawn data
+    python launch.py --config=configs/clevr_itrconv.py:procedural  # on procedural data
 
 The paper lists ItrConv's scores without a description; the model here is our own reading, see
 akorn_jax/models/itrconv.py.
@@ -12,14 +12,17 @@ Measured here: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from configs import fields, variants
+from configs.families import akorn
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    chosen = base.choose(variant, ("procedural",))
-    config = base.contrastive_discovery("clevr6:akorn", size=128, procedural="procedural" in chosen)
+    chosen = variants.choose(variant, ("procedural",))
+    config = akorn.contrastive_discovery(
+        "clevr6:akorn", size=128, procedural="procedural" in chosen
+    )
     config.num_steps = 47_000
-    config.model = base.fields(
-        "models", "itrconv", channels=256, patch_size=8, image_size=128, kernel_size=7
+    config.model = fields.model(
+        "itrconv", channels=256, patch_size=8, image_size=128, kernel_size=7
     )
     return config

@@ -5,7 +5,7 @@
     python launch.py --config=configs/clevr_set_prediction.py:batch_norm
     python launch.py --config=configs/clevr_set_prediction.py:layer_norm
     python launch.py --config=configs/clevr_set_prediction.py:implicit
-    python launch.py --config=configs/clevr_set_prediction.py:procedural  # on drawn data
+    python launch.py --config=configs/clevr_set_prediction.py:procedural  # on procedural data
     python launch.py --config=configs/clevr_set_prediction.py:tfds        # on CLEVR v1.0
     python launch.py --config=configs/clevr_set_prediction.py:krimmel     # arXiv 2407.04170
 
@@ -29,24 +29,25 @@ trains for 500,000 steps.
 from ml_collections import ConfigDict
 
 from akorn_jax.errors import UserError
-from configs import base
+from configs import base, fields, protocols, variants
+from configs.families import slot_attention
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    chosen = base.choose(variant, (*base.SLOT_ATTENTION, "tfds", "krimmel"))
+    chosen = variants.choose(variant, (*slot_attention.VARIANTS, "tfds", "krimmel"))
     sources = [name for name in ("procedural", "tfds", "krimmel") if name in chosen]
     if "tfds" in chosen and len(sources) > 1:
         raise UserError(f"variants {', '.join(sources)} are of different data; choose one.")
     config = base.get_config()
     config.batch_size = 512
-    config.data = base.protocol("clevr10:krimmel", procedural="procedural" in chosen)
+    config.data = protocols.protocol("clevr10:krimmel", procedural="procedural" in chosen)
     config.data.validation = None
     config.data.test = (70_000, 85_000)
     config.data.max_records = 85_000
     config.data.num_clusters = 10
-    config.model = base.fields("models", "set_prediction", image_size=128, num_slots=10)
-    config.task = base.fields("tasks", "set_prediction")
-    base.slot_attention(config, chosen)
+    config.model = fields.model("set_prediction", image_size=128, num_slots=10)
+    config.task = fields.task("set_prediction")
+    slot_attention.share(config, chosen)
     if "krimmel" in chosen:
         config.num_steps = 500_000
         config.task.box = "tight"
@@ -55,7 +56,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.optimizer.decay_start = 10_000
     else:
         if "tfds" in chosen:
-            config.data = base.protocol("clevr:slot_attention", procedural=False)
+            config.data = protocols.protocol("clevr:slot_attention", procedural=False)
         config.num_steps = 150_000
         config.data.crop = None
         config.data.interpolation = "bilinear"

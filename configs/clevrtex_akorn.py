@@ -3,7 +3,7 @@
     python launch.py --config=configs/clevrtex_akorn.py             # one layer
     python launch.py --config=configs/clevrtex_akorn.py:l2          # two layers
     python launch.py --config=configs/clevrtex_akorn.py:large       # two layers, 512 channels
-    python launch.py --config=configs/clevrtex_akorn.py:procedural  # on CLEVRTex-like drawn data
+    python launch.py --config=configs/clevrtex_akorn.py:procedural  # on CLEVRTex-like data
 
 Published, on the original data (%, mean ± std over seeds):
 
@@ -19,22 +19,22 @@ Published, on the original data (%, mean ± std over seeds):
 
 OOD and CAMO: --mode=evaluate --config.eval.datasets=clevrtex/outd,clevrtex/camo. Up-tiling:
 --config.eval.up_tiling=4. 500 epochs of 40,000 images are 78,500 steps of 256 (1,024 epochs of
-batch 512 for :large). Numbers on drawn data are not comparable with these.
+batch 512 for :large). Numbers on procedural data are not comparable with these.
 """
 
 from ml_collections import ConfigDict
 
-from configs import base
+from configs import fields, variants
+from configs.families import akorn
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    chosen = base.choose(variant, ("l2", "large", "procedural"))
-    config = base.contrastive_discovery(
+    chosen = variants.choose(variant, ("l2", "large", "procedural"))
+    config = akorn.contrastive_discovery(
         "clevrtex_full:clevrtex", size=128, procedural="procedural" in chosen
     )
     config.num_steps = 78_500
-    config.model = base.fields(
-        "models",
+    config.model = fields.model(
         "akorn",
         channels=256,
         patch_size=8,

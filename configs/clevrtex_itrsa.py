@@ -2,7 +2,7 @@
 
     python launch.py --config=configs/clevrtex_itrsa.py             # one block
     python launch.py --config=configs/clevrtex_itrsa.py:l2          # two blocks
-    python launch.py --config=configs/clevrtex_itrsa.py:procedural  # on CLEVRTex-like drawn data
+    python launch.py --config=configs/clevrtex_itrsa.py:procedural  # on CLEVRTex-like data
 
 Published, on the original data (%, mean ± std over seeds):
 
@@ -12,21 +12,22 @@ Published, on the original data (%, mean ± std over seeds):
     | :l2       | FG-ARI | 76.3 ± 0.4 | 74.9 ± 0.8 | 61.9 ± 1.3 |
     |           | mBO    | 48.5 ± 0.1 | 46.4 ± 0.5 | 37.1 ± 0.5 |
 
-Numbers on drawn data are not comparable with these.
+Numbers on procedural data are not comparable with these.
 """
 
 from ml_collections import ConfigDict
 
-from configs import base
+from configs import fields, variants
+from configs.families import akorn
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    chosen = base.choose(variant, ("l2", "procedural"))
-    config = base.contrastive_discovery(
+    chosen = variants.choose(variant, ("l2", "procedural"))
+    config = akorn.contrastive_discovery(
         "clevrtex_full:clevrtex", size=128, procedural="procedural" in chosen
     )
     config.num_steps = 78_500
-    config.model = base.fields("models", "itrsa", channels=256, patch_size=8, image_size=128)
+    config.model = fields.model("itrsa", channels=256, patch_size=8, image_size=128)
     if "l2" in chosen:
         config.model.num_layers = 2
     return config

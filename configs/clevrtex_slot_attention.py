@@ -5,7 +5,7 @@
     python launch.py --config=configs/clevrtex_slot_attention.py:batch_norm
     python launch.py --config=configs/clevrtex_slot_attention.py:layer_norm
     python launch.py --config=configs/clevrtex_slot_attention.py:implicit
-    python launch.py --config=configs/clevrtex_slot_attention.py:procedural  # on drawn data
+    python launch.py --config=configs/clevrtex_slot_attention.py:procedural  # on procedural data
 
 Published, on the original data (mean ± std over seeds; scores in %, MSE the sum of an image's
 squared errors in [0, 1], 49,152 times the `mse` of metrics.json, whose `miou_clevrtex` is mIoU):
@@ -20,12 +20,13 @@ images in [-1, 1] and the mean squared error; they have [0, 1] and the sum over 
 
 from ml_collections import ConfigDict
 
-from configs import base
+from configs import variants
+from configs.families import slot_attention
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    chosen = base.choose(variant, base.SLOT_ATTENTION)
-    return base.slot_discovery(
+    chosen = variants.choose(variant, slot_attention.VARIANTS)
+    return slot_attention.slot_discovery(
         "clevrtex_full:clevrtex",
         chosen,
         image_size=128,

@@ -172,6 +172,30 @@ PROTOCOLS = {
         test=(41_000, 42_000),
         num_clusters=5,
     ),
+    # 3D Shapes: a random split of the sizes that SLATE's (Singh et al. 2022) was meant to have.
+    "shapes3d:random": _protocol(
+        "shapes3d/shuffled",
+        train=(0, 400_000),
+        validation=(400_000, 430_000),
+        test=(430_000, 460_000),
+        num_clusters=3,
+    ),
+    # SLATE's own slices of the file as it is: the hue of the floor is the slowest factor, so
+    # validation and test are of two hues of which training has seen a third and nothing.
+    "shapes3d:slate": _protocol(
+        "shapes3d/official",
+        train=(0, 400_000),
+        validation=(400_001, 430_000),
+        test=(430_001, 460_000),
+        num_clusters=3,
+    ),
+    "shapes3d_procedural:random": _protocol(
+        "shapes3d/procedural",
+        test=(0, 1_000),
+        validation=(1_000, 2_000),
+        train=(2_000, 50_000),
+        num_clusters=3,
+    ),
     # Objects Room has no paper of ours: the training file, and its three tests.
     "objects_room:train": _protocol(
         "objects_room/train",
@@ -202,7 +226,18 @@ for _variant in ("full", "pbg", "vbg", "grassbg", "camo", "outd"):
         **{**_OWN_SPLITS, **_only_test},
     )
 
-# What is drawn in ClevrTex's manner comes unsplit; the same tenths by index.
+# Krimmel et al. (arXiv 2407.04170): every frame of MOVi-C is a sample of its own; validation videos
+# test, all of them; with eval.max_objects set, a bound on the training leaves them alone.
+for _letter, _clusters in (("a", 11), ("b", 11), ("c", 11), ("d", 24), ("e", 24)):
+    PROTOCOLS[f"movi_{_letter}:krimmel"] = _protocol(
+        f"movi/{_letter}_256",
+        split={"train": "train", "validation": "validation", "test": "validation"},
+        count="listed",
+        num_clusters=_clusters,
+        **_OWN_SPLITS,
+    )
+
+# CLEVRTex-like data come unsplit; the same tenths by index.
 for _variant, _count in (
     ("full", 50_000),
     ("pbg", 20_000),
@@ -225,7 +260,7 @@ PROTOCOLS["clevrtex_like_outd:clevrtex"] = {
     "test": (0, 10_000),
 }
 
-# A control that is drawn only: the pieces of a scene share a colour, so colour tells nothing.
+# A synthetic control: the pieces of a scene share a colour, so colour tells nothing.
 PROTOCOLS["tetrominoes_one_color:akorn"] = {
     **PROTOCOLS["tetrominoes:akorn"],
     "name": "tetrominoes/procedural_one_color",
@@ -235,11 +270,14 @@ PROTOCOLS["tetrominoes_one_color:akorn"] = {
 PROCEDURAL = {
     "tetrominoes/official": "tetrominoes/procedural",
     "shapes/official": "shapes/procedural",
+    "shapes3d/official": "shapes3d/procedural",
+    "shapes3d/shuffled": "shapes3d/procedural",
     "clevr_with_masks/official": "clevr_with_masks/procedural",
     **{
         f"multi_dsprites/{kind}": f"multi_dsprites/{kind}_procedural"
         for kind in ("binarized", "colored_on_grayscale", "colored_on_colored")
     },
+    **{f"movi/{letter}_256": "clevrtex_like/full" for letter in "abcde"},
     **{
         f"clevrtex/{kind}": f"clevrtex_like/{kind}"
         for kind in ("full", "pbg", "vbg", "grassbg", "camo", "outd")

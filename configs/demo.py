@@ -1,4 +1,4 @@
-"""The demo: a small AKOrN finds the pieces of drawn Tetrominoes on two CPU cores.
+"""The demo: a small AKOrN finds the pieces of synthetic Tetrominoes on two CPU cores.
 
     python launch.py --config=configs/demo.py --workdir=runs/demo
     python launch.py --config=configs/demo.py:conv     # convolutional AKOrN, kernel 5
@@ -10,7 +10,7 @@ Departures from the paper's recipe (configs/tetrominoes_akorn.py), which wants a
     | field         | paper   | here                                 |
     | channels, T   | 128, 8  | 32, 4                                |
     | heads         | 8       | 2                                    |
-    | data          | 60,000  | 20,000 drawn scenes                  |
+    | data          | 60,000  | 20,000 synthetic scenes              |
     | batch         | 256     | 64                                   |
     | steps         | 11,750  | 2,500                                |
     | learning rate | 1e-3    | 1e-2, 20 steps warm-up, cosine decay |
@@ -22,14 +22,15 @@ Measured: docs/results.md.
 from ml_collections import ConfigDict
 
 from akorn_jax.errors import UserError
-from configs import base
+from configs import fields, variants
+from configs.families import akorn
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    chosen = base.choose(variant, ("conv", "itrsa", "itrconv"))
+    chosen = variants.choose(variant, ("conv", "itrsa", "itrconv"))
     if len(chosen) > 1:
         raise UserError(f"variants {', '.join(sorted(chosen))} exclude each other; choose one.")
-    config = base.contrastive_discovery("tetrominoes:akorn", size=32, procedural=True)
+    config = akorn.contrastive_discovery("tetrominoes:akorn", size=32, procedural=True)
     config.num_steps = 2_500
     config.batch_size = 64
     config.data.train = (384, 20_384)
@@ -37,11 +38,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.max_records = 20_384
     size = {"channels": 32, "num_steps": 4, "patch_size": 4, "image_size": 32}
     if "itrsa" in chosen:
-        config.model = base.fields("models", "itrsa", heads=2, **size)
+        config.model = fields.model("itrsa", heads=2, **size)
     elif "itrconv" in chosen:
-        config.model = base.fields("models", "itrconv", kernel_size=5, **size)
+        config.model = fields.model("itrconv", kernel_size=5, **size)
     else:
-        config.model = base.fields("models", "akorn", heads=2, autorescale=False, **size)
+        config.model = fields.model("akorn", heads=2, autorescale=False, **size)
     if "conv" in chosen:
         config.model.connectivity = "conv"
         config.model.kernel_size = 5

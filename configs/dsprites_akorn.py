@@ -2,7 +2,7 @@
 
     python launch.py --config=configs/dsprites_akorn.py             # attentive
     python launch.py --config=configs/dsprites_akorn.py:conv        # convolutional, kernel 7
-    python launch.py --config=configs/dsprites_akorn.py:procedural  # on drawn data
+    python launch.py --config=configs/dsprites_akorn.py:procedural  # on procedural data
 
 Published, on the original data (%, mean ± std over seeds):
 
@@ -18,17 +18,18 @@ Measured here: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from configs import fields, variants
+from configs.families import akorn
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    chosen = base.choose(variant, ("conv", "procedural"))
-    config = base.contrastive_discovery(
+    chosen = variants.choose(variant, ("conv", "procedural"))
+    config = akorn.contrastive_discovery(
         "multi_dsprites:akorn", size=64, procedural="procedural" in chosen
     )
     config.num_steps = 11_750
-    config.model = base.fields(
-        "models", "akorn", channels=128, patch_size=4, image_size=64, autorescale=False
+    config.model = fields.model(
+        "akorn", channels=128, patch_size=4, image_size=64, autorescale=False
     )
     if "conv" in chosen:
         config.model.connectivity = "conv"

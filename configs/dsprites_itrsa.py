@@ -1,7 +1,7 @@
 """ItrSA on Multi-dSprites, colored on grayscale, a baseline of AKOrN (arXiv 2410.13821).
 
     python launch.py --config=configs/dsprites_itrsa.py
-    python launch.py --config=configs/dsprites_itrsa.py:procedural  # on drawn data
+    python launch.py --config=configs/dsprites_itrsa.py:procedural  # on procedural data
 
 Published, on the original data (%, mean ± std over seeds): FG-ARI 68.1 ± 1.4, mBO 63.0 ± 1.2.
 Measured here: docs/results.md.
@@ -9,14 +9,15 @@ Measured here: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from configs import fields, variants
+from configs.families import akorn
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    chosen = base.choose(variant, ("procedural",))
-    config = base.contrastive_discovery(
+    chosen = variants.choose(variant, ("procedural",))
+    config = akorn.contrastive_discovery(
         "multi_dsprites:akorn", size=64, procedural="procedural" in chosen
     )
     config.num_steps = 11_750
-    config.model = base.fields("models", "itrsa", channels=128, patch_size=4, image_size=64)
+    config.model = fields.model("itrsa", channels=128, patch_size=4, image_size=64)
     return config

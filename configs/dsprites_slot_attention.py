@@ -5,7 +5,7 @@
     python launch.py --config=configs/dsprites_slot_attention.py:batch_norm
     python launch.py --config=configs/dsprites_slot_attention.py:layer_norm
     python launch.py --config=configs/dsprites_slot_attention.py:implicit
-    python launch.py --config=configs/dsprites_slot_attention.py:procedural  # on drawn data
+    python launch.py --config=configs/dsprites_slot_attention.py:procedural  # on procedural data
 
 Published, on the original data (%, mean ± std over seeds):
 
@@ -18,12 +18,13 @@ One GPU; the paper's was a V100.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from configs import variants
+from configs.families import slot_attention
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    chosen = base.choose(variant, base.SLOT_ATTENTION)
-    return base.slot_discovery(
+    chosen = variants.choose(variant, slot_attention.VARIANTS)
+    return slot_attention.slot_discovery(
         "multi_dsprites:slot_attention",
         chosen,
         image_size=64,

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from datasets import beam_scenes, parts, progress, streams
+from datasets import beam, partition, progress, sources
 from datasets.errors import DatasetError
-from datasets.schemas import Schema
+from datasets.schemas import Field, Schema
 from datasets.shards import Serializer, Shards, ShardWriter
-from datasets.streams import Draw, Source, Stream
+from datasets.sources import Draw, Source, Stream
 
 BUCKET = "https://storage.googleapis.com/multi-object-datasets"
 
@@ -73,7 +73,7 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.__doc__,
-            features=_features(variant.schema),
+            features=self.features(),
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(
                 background_ids=list(range(variant.schema.num_background)),
@@ -84,15 +84,31 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
             ),
         )
 
+    def features(self) -> tfds.features.FeaturesDict:
+        """The fields of a record."""
+        schema = self.builder_config.schema
+        height, width, _ = schema.image
+        return tensors(
+            {
+                "image": Field((height, width, 3), "uint8"),
+                "segmentation": Field((height, width), "uint8"),
+                **dict(schema.attributes),
+            }
+        )
+
+    def num_records(self) -> int:
+        """How many of the records that `max_records` counts are prepared."""
+        return sum(split.num_examples for split in self.info.splits.values())
+
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         variant = self.builder_config
         if variant.draw is None:
-            path = streams.find_or_download(
+            path = sources.find_or_download(
                 self.name, self._url, self.source, dl_manager, self.SUBSTITUTE
             )
-            return {"train": streams.published(path, variant.schema, self.source.max_records)}
+            return {"train": sources.published(path, variant.schema, self.source.max_records)}
         if self._use_beam:
-            return {"train": beam_scenes.transform(variant.draw, self.scenes, self.source.seed)}
+            return {"train": beam.transform(variant.draw, self.scenes, self.source.seed)}
         return {"train": self.stream(self.scenes)}
 
     @property
@@ -103,7 +119,7 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
     def stream(self, scenes: range) -> Stream:
         """Some scenes of a procedural variant."""
         variant = self.builder_config
-        return streams.drawn(variant.draw, scenes, self.source.seed, variant.batch)
+        return sources.drawn(variant.draw, scenes, self.source.seed, variant.batch)
 
     @property
     def _url(self) -> str:
@@ -117,10 +133,12 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
     def changed(self, origin: Mapping[str, Any], raw_dir: Path) -> str:
         """Why published data prepared from `origin` are not those in `raw_dir`; empty if they are
         or there are none."""
-        path = streams.in_raw_dir(raw_dir, self._url)
-        if path is None or path.stat().st_size == origin["bytes"]:
+        path = sources.in_raw_dir(raw_dir, self._url)
+        if path is None:
             return ""
-        return f"made from {origin['bytes']} bytes, {path} has {path.stat().st_size}"
+        now = sources.fingerprint(path)
+        before = {name: origin.get(name, now[name]) for name in now}  # old data have no sample
+        return "" if now == before else f"made from another file than {path}"
 
     def _log_download_bytes(self) -> None:
         """TFDS would print sizes it does not know; `progress` tells what happens."""
@@ -157,7 +175,7 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
     def _write_split(self, split: str, stream: Stream) -> tfds.core.SplitInfo:
         template = self._get_filename_template(split_name=split)
         if self.source.parts:
-            shards = parts.collect(self.source.parts, Path(self.data_dir))
+            shards = partition.collect(self.source.parts, Path(self.data_dir))
         else:
             shards = self.write(stream, split, Path(self.data_dir))
         if not shards.lengths:
@@ -181,17 +199,15 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
         return writer.close()
 
 
-def _features(schema: Schema) -> tfds.features.FeaturesDict:
-    def tensor(shape: tuple[int, ...], dtype: str) -> tfds.features.Tensor:
-        return tfds.features.Tensor(
-            shape=shape, dtype=np.dtype(dtype), encoding=tfds.features.Encoding.BYTES
-        )
-
-    height, width, _ = schema.image
+def tensors(fields: Mapping[str, Field]) -> tfds.features.FeaturesDict:
+    """Arrays of fixed shapes, stored as bytes."""
     return tfds.features.FeaturesDict(
         {
-            "image": tensor((height, width, 3), "uint8"),
-            "segmentation": tensor((height, width), "uint8"),
-            **{name: tensor(field.shape, field.dtype) for name, field in schema.attributes},
+            name: tfds.features.Tensor(
+                shape=field.shape,
+                dtype=np.dtype(field.dtype),
+                encoding=tfds.features.Encoding.BYTES,
+            )
+            for name, field in fields.items()
         }
     )

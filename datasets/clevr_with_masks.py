@@ -3,7 +3,7 @@
 `official` reads `clevr_with_masks_train.tfrecords` of the public bucket `multi-object-datasets`
 (Apache-2.0). Its codes are not documented: they follow the order of first appearance in the file
 and were decoded from its first record; gray, purple and yellow are inferred. `procedural` draws
-scenes of the same law with a ray caster; its codes have their own order, see the metadata.
+scenes of the same distribution with a ray caster; its codes have their own order, see the metadata.
 `procedural_half` draws the same scenes at 120x160, in a quarter of the time: for what is shrunk
 anyway, on few cores.
 """
@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 
 from datasets import schemas
 from datasets.builder import MultiObjectBuilder, Variant
-from datasets.streams import Arrays
+from datasets.sources import Arrays
 
 NUM_SCENES = 100_000  # as many as were published; `max_records` draws fewer
 
@@ -44,7 +44,7 @@ def _draw(seed: int, index: np.ndarray, height: int, width: int) -> Arrays:
 def _drawn(name: str, height: int, width: int) -> Variant:
     return Variant(
         name=name,
-        description=f"Drawn at {height}x{width} by the published law; not Blender's pictures.",
+        description=f"Procedural, {height}x{width}, the published distribution; not Blender's.",
         schema=dataclasses.replace(_SCHEMA, image=(height, width, 3)),
         draw=functools.partial(_draw, height=height, width=width),
         num_scenes=NUM_SCENES,

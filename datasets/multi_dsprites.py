@@ -1,8 +1,8 @@
 """Multi-dSprites: one to five sprites on a plain ground, 64x64 (Kabra et al. 2019).
 
 `binarized`, `colored_on_grayscale` and `colored_on_colored` read the files of the public bucket
-`multi-object-datasets` (Apache-2.0); `<variant>_procedural` draw scenes of the same law. Images
-of the binarized set are repeated to three channels.
+`multi-object-datasets` (Apache-2.0); `<variant>_procedural` draw scenes of the same distribution.
+Images of the binarized set are repeated to three channels.
 """
 
 import functools
@@ -29,7 +29,7 @@ def _variants(kind: str) -> tuple[Variant, Variant]:
     )
     drawn = Variant(
         name=f"{kind}_procedural",
-        description=f"Drawn by the law of {kind}.",
+        description=f"Procedural, from the distribution of {kind}.",
         schema=schema,
         draw=functools.partial(scenes.batch, kind=kind),
         num_scenes=NUM_SCENES,

@@ -20,13 +20,20 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 from absl import logging
+from array_record.python.array_record_module import ArrayRecordReader
+from google.protobuf import json_format
 
-from datasets import parts
+from datasets import partition
 from datasets.builder import MultiObjectBuilder
 from datasets.errors import DamagedFileError, DatasetError
-from datasets.streams import Source
+from datasets.sources import Source
 
 _POLL_SECONDS = 1.0
+# What reading damaged notes (dataset_info.json, features.json, metadata.json) raises.
+_DAMAGE = (
+    *(ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError),
+    *(FileNotFoundError, json_format.ParseError),
+)
 
 
 def prepare(
@@ -48,7 +55,7 @@ def prepare(
       name: `<dataset>/<config>`, e.g. `tetrominoes/official` or `tetrominoes/procedural`.
       data_dir: where prepared data live; made if needed.
       raw_dir: the directory of the published files; None downloads them to `data_dir/downloads`.
-      max_records: the first so many records only; None is all of them.
+      max_records: the first `max_records` records only; None is all of them.
       seed: of the scenes, for procedural configs.
       num_processes, process_index: how many processes call this at once with the same `data_dir`,
         on one machine or on several, and which of them this one is; each draws its part of a
@@ -70,7 +77,7 @@ def prepare(
     data_dir = Path(data_dir).expanduser().absolute()
     source = Source(Path(raw_dir).expanduser() if raw_dir else None, max_records, seed)
     parent = data_dir / builder_class.name
-    staging = parent / f".preparing.{config}"
+    staging = _staging(parent, config)
     try:
         served = _serves(builder_class, config, data_dir, source)
         if served and not staging.exists():
@@ -79,7 +86,7 @@ def prepare(
         drawn = builder_class.builder_configs[config].draw is not None
         if drawn and num_processes > 1 and not served:
             builder = builder_class(config=config, data_dir=staging, source=source)
-            directories = parts.directories(parts_root, builder, num_processes)
+            directories = partition.directories(parts_root, builder, num_processes)
             _draw_part(builder, process_index, directories)
             source = dataclasses.replace(source, parts=directories)
             _wait_for(directories, lambda: _serves(builder_class, config, data_dir, source))
@@ -93,17 +100,23 @@ def prepare(
     return _path(builder_class, config, data_dir)
 
 
+def _staging(parent: Path, config: str) -> Path:
+    """Where a config is prepared: on the disk that it is for, so that it can be renamed there."""
+    place = parent / config
+    return place.resolve() / ".preparing" if place.is_symlink() else parent / f".preparing.{config}"
+
+
 def _draw_part(builder: MultiObjectBuilder, part: int, directories: Sequence[Path]) -> None:
     target = directories[part]
     with _exclusive(target.with_name(f".drawing.{part}")) as scratch:
-        if not parts.is_complete(target):
-            parts.draw(builder, part, len(directories), scratch, target)
+        if not partition.is_complete(target):
+            partition.draw(builder, part, len(directories), scratch, target)
 
 
 def _wait_for(directories: Sequence[Path], served: Callable[[], bool]) -> None:
     """Returns when all parts are drawn, or another process has already put them together."""
-    while not all(map(parts.is_complete, directories)) and not served():
-        missing = [path.name for path in directories if not parts.is_complete(path)]
+    while not all(map(partition.is_complete, directories)) and not served():
+        missing = [path.name for path in directories if not partition.is_complete(path)]
         logging.log_every_n_seconds(
             logging.INFO, "waiting for parts %s of %d", 30, ", ".join(missing), len(directories)
         )
@@ -136,12 +149,31 @@ def _serves(
     path = _path(builder_class, config, data_dir)
     if not (path / "dataset_info.json").exists():
         return False
-    builder = builder_class(config=config, data_dir=data_dir)
-    count = sum(split.num_examples for split in builder.info.splits.values())
-    reason = _mismatch(builder, builder.info.metadata["origin"], count, source)
+    try:
+        builder = builder_class(config=config, data_dir=data_dir)
+        reason = _damage(builder)
+        origin = builder.info.metadata["origin"]
+        reason = reason or _mismatch(builder, origin, builder.num_records(), source)
+    except _DAMAGE as error:
+        reason = f"its notes are damaged ({type(error).__name__})"
     if reason:
         logging.info("%s: %s; preparing it again", path, reason)
     return not reason
+
+
+def _damage(builder: MultiObjectBuilder) -> str:
+    """What is wrong with the prepared files; empty if all can be opened and are whole."""
+    for split in builder.info.splits.values():
+        for path, count in zip(split.filepaths, split.shard_lengths, strict=True):
+            if not os.path.isfile(path):
+                return f"{Path(path).name} is missing"
+            try:
+                found = ArrayRecordReader(str(path)).num_records()
+            except RuntimeError as error:  # what array_record says of damage
+                return f"{Path(path).name} is damaged ({str(error).splitlines()[0]})"
+            if found != count:
+                return f"{Path(path).name} has {found} records, not {count}"
+    return ""
 
 
 def _mismatch(builder: MultiObjectBuilder, origin: dict, count: int, source: Source) -> str:

@@ -1,7 +1,7 @@
 """Shapes, AKOrN's own set (Miyato et al. 2024): two to four outlines on grey, 40x40.
 
-Nothing to download: `official` runs the published recipe with its seed, `procedural` the same law
-with ours.
+Nothing to download: `official` runs the published recipe with its seed, `procedural` the same
+distribution with ours.
 """
 
 import tensorflow_datasets as tfds
@@ -42,7 +42,7 @@ class Shapes(MultiObjectBuilder):
         ),
         Variant(
             name="procedural",
-            description="Drawn by the same law.",
+            description="Procedural, from the same distribution.",
             schema=_SCHEMA,
             draw=scenes.batch,
             num_scenes=scenes.NUM_OFFICIAL,

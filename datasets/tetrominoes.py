@@ -2,8 +2,8 @@
 
 `official` reads `tetrominoes_train.tfrecords` of the public bucket `multi-object-datasets`
 (Apache-2.0); the codes of its `shape` are not documented. `procedural` draws scenes of the same
-law, `procedural_one_color` scenes whose pieces share one colour, so that colour, which alone
-nearly solves this set, tells nothing.
+distribution, `procedural_one_color` scenes whose pieces share one colour, so that colour, which
+alone nearly solves this set, tells nothing.
 """
 
 import functools
@@ -28,7 +28,7 @@ class Tetrominoes(MultiObjectBuilder):
         Variant(name="official", description="The published file.", schema=_SCHEMA),
         Variant(
             name="procedural",
-            description="Drawn by the published set's law.",
+            description="Procedural, from the published set's distribution.",
             schema=_SCHEMA,
             draw=scenes.batch,
             num_scenes=NUM_SCENES,

@@ -16,7 +16,6 @@ from typing import BinaryIO, TypeVar
 import google_crc32c
 from zlib_ng import gzip_ng, zlib_ng
 
-from datasets import cores
 from datasets.errors import DamagedFileError, DatasetError
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -71,7 +70,7 @@ class RecordFile:
         ones take less time than two threads lose to Python's lock.
         """
         batches = self._batches(size)
-        return _ahead(batches) if size == 1 and cores.available() > 1 else batches
+        return _ahead(batches) if size == 1 and _cores() > 1 else batches
 
     def _batches(self, size: int) -> Iterator[list[bytes]]:
         batch: list[bytes] = []
@@ -176,3 +175,7 @@ def write_records(
         if compressed:
             stream.close()
     return count
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -16,13 +16,13 @@ import nbformat
 import numpy as np
 from etils import epath
 
-from akorn_jax import checksums, evaluate
-from akorn_jax import config as configs
-from akorn_jax import state as states
-from akorn_jax.checkpoint import TEMPORARY, Checkpoints
+from akorn_jax import evaluate, run_config
 from akorn_jax.evaluation import plots
 from akorn_jax.evaluation.matching import match_labels
-from akorn_jax.report import animation, oscillators, page, run, scenes
+from akorn_jax.report import animation, page, panels, run, scenes
+from akorn_jax.report.panels import oscillators
+from akorn_jax.training import checksums, train_state
+from akorn_jax.training.checkpoint import TEMPORARY, Checkpoints
 
 HERE = Path(__file__).parent
 CHECKPOINT = HERE / "checkpoints" / "tetrominoes_akorn"
@@ -41,14 +41,13 @@ def main() -> None:
 
 def figures(workdir: epath.Path, folder: Path) -> None:
     """The pictures: scenes from the best to the worst, at even distances in the ranking."""
-    result = run.read(workdir, configs.from_workdir(workdir))
-    model = states.build_model(result.config.model, result.config.seed)
-    _, model = evaluate.restore(model, workdir)
+    result = run.read(workdir, run_config.from_workdir(workdir))
+    checkpoint = evaluate.restore(result.config, workdir)
     examples = evaluate.load(result.config)
     scores = result.scores
 
     chosen = np.array(scenes.spread(scores["fg_ari"], NUM_SCENES)[::-1])
-    true, pred = examples.labels[chosen], page.predictions(result, examples)[chosen]
+    true, pred = examples.segmentation[chosen], page.predictions(result, examples)[chosen]
     captions = [f"FG-ARI {scores['fg_ari'][i]:.2f}, mBO {scores['mbo'][i]:.2f}" for i in chosen]
     folder.mkdir(exist_ok=True)
     with (folder / "segmentation.png").open("wb") as file:
@@ -56,21 +55,22 @@ def figures(workdir: epath.Path, folder: Path) -> None:
         plots.segmentation(file, examples.images[chosen], true, matched, captions)
 
     shown = scenes.spread(scores["fg_ari"], page.NUM_SCENES)[::-1]
-    frames = oscillators.follow(model, result.config, examples, shown)
+    outputs = panels.outputs(checkpoint.model, checkpoint.task, examples, result.config, shown)
+    frames = oscillators.follow({i: outputs[i] for i in shown}, result.config, examples)
     animation.write(folder / "oscillators.gif", frames, examples)
 
 
 def checkpoint(workdir: epath.Path, folder: Path) -> None:
     """The run's config, scores and averaged weights alone, as a directory that can be evaluated."""
-    config = configs.from_workdir(workdir)
-    step, model = evaluate.restore(states.build_model(config.model, config.seed), workdir)
+    config = run_config.from_workdir(workdir)
+    step, model, *_ = evaluate.restore(config, workdir)
     if folder.exists():
         shutil.rmtree(folder)
-    configs.save(config, epath.Path(folder))
+    run_config.save(config, epath.Path(folder))
     shutil.copy(workdir / "metrics.json", folder)
     steps = epath.Path(folder / "checkpoints")
     with Checkpoints(steps) as checkpoints:
-        checkpoints.save(step, {"ema": states.split(model)[1:]})
+        checkpoints.save(step, {"ema": train_state.split(model)[1:]})
     for note in folder.rglob("commit_success.txt"):  # where it was written, which is nowhere now
         note.unlink()
     checksums.write(steps, str(step), TEMPORARY)

@@ -1,30 +1,32 @@
-"""Every test runs on the CPU, with eight forced devices so that sharding is real.
+"""Every test runs on the CPU, with eight forced devices so that sharding can be real.
 
-Tests compile far longer than they compute, so XLA optimizes little, and what one test compiled is
-there for the next.
+Tests compile far longer than they compute, so XLA optimizes little, and what was compiled once is
+there for all processes of this and of later runs. The tests of a file run in one process, which
+makes its fixtures once.
 """
 
-import atexit
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 ).strip()
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jax-cache-")
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
-atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["MPLBACKEND"] = "agg"
-sys.path.insert(0, str(Path(__file__).parents[1]))  # configs and datasets are not installed
+sys.path.insert(0, str(ROOT))  # configs and datasets are not installed
 
+import jax
 import pytest
 
+from akorn_jax.runtime import sharding
 from configs import demo
 from datasets.prepare import prepare
 
@@ -32,6 +34,7 @@ from datasets.prepare import prepare
 def pytest_collection_modifyitems(items):
     """Slow tests start many processes: what bounds them is to end a hang, not to measure."""
     for item in items:
+        item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(3600))
 
@@ -45,8 +48,14 @@ def data_dir(tmp_path_factory):
 
 
 @pytest.fixture
-def tiny(data_dir):
-    """The demo's config, small enough for a test: 12 steps of 8 scenes, seconds."""
+def tiny(data_dir, monkeypatch):
+    """The demo's config, small enough for a test: 12 steps of 8 scenes on one device, seconds."""
+    make_mesh, one = sharding.make_mesh, {"data": 1, "fsdp": 1}
+
+    def make(config, devices=None):
+        return make_mesh(config, jax.devices()[:1] if dict(config) == one else devices)
+
+    monkeypatch.setattr(sharding, "make_mesh", make)
     config = demo.get_config()
     config.data_dir = str(data_dir)
     config.data.train = (32, 128)
@@ -60,7 +69,7 @@ def tiny(data_dir):
     config.log_every = 4
     config.checkpoint_every = 4
     config.mesh.data = 1
-    config.mesh.fsdp = -1
+    config.mesh.fsdp = 1
     config.eval.batch_size = 8
     config.eval.num_workers = 1
     return config
@@ -73,7 +82,6 @@ def launch(data_dir):
     `launch(workdir, *arguments, devices=1)` gives a `subprocess.Popen` with pipes; none outlives
     the test.
     """
-    root = Path(__file__).parents[1]
     settings = {
         "data_dir": data_dir,
         "data.train": (32, 128),
@@ -98,7 +106,7 @@ def launch(data_dir):
         command += [f"--config.{name}={value}" for name, value in settings.items()]
         process = subprocess.Popen(
             [*command, *arguments],
-            cwd=root,
+            cwd=ROOT,
             env={**os.environ, "XLA_FLAGS": f"{flags} --xla_backend_optimization_level=0"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

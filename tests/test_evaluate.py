@@ -3,29 +3,28 @@
 import io
 import json
 
-import jax
 import numpy as np
 import pytest
 from etils import epath
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from akorn_jax import data, evaluate, optimizer, writers
-from akorn_jax import state as states
-from akorn_jax.checkpoint import Checkpoints
+from akorn_jax import evaluate, optimizer
+from akorn_jax.data import records
 from akorn_jax.errors import UserError
-from akorn_jax.evaluation import segmentation, settings
 from akorn_jax.evaluation.result import summarize
 from akorn_jax.metrics import fg_ari
-from akorn_jax.outputs import ModelOutput
+from akorn_jax.runtime import writers
+from akorn_jax.training import train_state
+from akorn_jax.training.checkpoint import Checkpoints
 
 
 def checkpoint(config, workdir):
     """Writes a run's directory as after 4 steps, with other weights than the initial ones."""
-    model = states.build_model(config.model, config.seed + 1)
-    transformation, _ = optimizer.make(config.optimizer, config.num_steps)
+    model = train_state.build_model(config.model, config.seed + 1)
+    tx, _ = optimizer.make(config.optimizer, config.num_steps)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
-        checkpoints.save(4, states.create(model, transformation))
+        checkpoints.save(4, train_state.create(model, tx))
     return workdir
 
 
@@ -64,7 +63,7 @@ def test_writes_scores_and_pictures(tiny, trained):
     with np.load(trained / evaluate.PREDICTIONS) as kept:
         assert kept["step"] == 4
         assert kept["labels"].shape == (16, 32, 32)
-        again = fg_ari(data.load(tiny.data, "test", tiny.data_dir).labels, kept["labels"])
+        again = fg_ari(records.load(tiny.data, "test", tiny.data_dir).segmentation, kept["labels"])
         np.testing.assert_allclose(again.mean(), summary["fg_ari"])
     picture = np.asarray(Image.open(trained / "figures" / "segmentation.png").convert("RGB"))
     assert picture.std() > 30  # not blank
@@ -126,86 +125,6 @@ def test_a_run_without_checkpoints(tiny, tmp_path):
         evaluate.evaluate(tiny, epath.Path(tmp_path))
 
 
-def test_batches_do_not_change_what_is_not_random(tiny, data_dir):
-    """The last batch is filled up, and what fills it is dropped."""
-    images = data.load(tiny.data, "test", data_dir).images[:5]
-    model = _itrsa()
-    maps = [
-        segmentation.segment(
-            model,
-            images,
-            key=jax.random.key(0),
-            num_clusters=3,
-            batch_size=size,
-            num_workers=0,
-        ).labels
-        for size in (2, 5)
-    ]
-    np.testing.assert_array_equal(*maps)
-    assert maps[0].shape == (5, 32, 32)
-
-
-class Masked(states.nnx.Module):
-    """Two segments, dark and light, and a reconstruction that is wrong by 0.1 everywhere."""
-
-    def __call__(self, images, key, num_slots=2):
-        dark = images.mean(-1) < 0.5
-        masks = jax.numpy.stack([dark, ~dark, *[dark & False] * (num_slots - 2)], axis=1)
-        return ModelOutput(masks=masks.astype(float), recon=images + 0.1)
-
-
-def test_masks_win_over_clusters():
-    images = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), np.uint8)
-    found = segmentation.segment(
-        Masked(), images, key=jax.random.key(0), num_clusters=9, batch_size=2, num_workers=0
-    )
-    np.testing.assert_array_equal(found.labels, images.mean(-1) / 255 >= 0.5)
-    np.testing.assert_allclose(found.mse, [0.01] * 3, rtol=1e-4)
-
-
-def _itrsa():
-    return states.build("models", {"name": "itrsa", "channels": 8, "heads": 2}, rngs=_rngs())
-
-
-class Silent(states.nnx.Module):
-    def __call__(self, images, key):
-        return ModelOutput()
-
-
-@pytest.mark.parametrize(
-    ("model", "factor", "message"),
-    [
-        (Masked, 2, "up_tiling=2: .* has no patches, .*; use 1"),
-        (Silent, 1, "gives neither masks nor features"),
-        (_itrsa, 3, "up_tiling=3: does not divide the patches' 4 pixels"),
-        (_itrsa, 0, "up_tiling=0: "),
-    ],
-)
-def test_what_cannot_be_segmented(model, factor, message):
-    images = np.zeros((1, 32, 32, 3), np.uint8)
-    with pytest.raises(UserError, match=message):
-        segmentation.segment(
-            model(),
-            images,
-            key=jax.random.key(0),
-            num_clusters=2,
-            batch_size=1,
-            factor=factor,
-            num_workers=0,
-        )
-
-
-def test_slots_and_iterations_are_for_models_that_have_them(tiny):
-    tiny.eval.num_slots = 5
-    assert settings.call_arguments(Masked(), tiny.eval) == {"num_slots": 5}
-    tiny.eval.num_iterations = 2
-    with pytest.raises(UserError, match=r"num_iterations=2: .* has no num_iterations; leave it 0"):
-        settings.call_arguments(Masked(), tiny.eval)
-    tiny.eval.num_iterations, tiny.eval.num_slots = 0, -1
-    with pytest.raises(UserError, match="num_slots=-1: give a positive number"):
-        settings.call_arguments(Masked(), tiny.eval)
-
-
 def test_summaries_leave_out_images_without_a_score():
     summary = summarize({"mbo": np.array([1.0, np.nan, 0.5])})
     assert summary == {"mbo": 0.75, "mbo_se": 0.25}
@@ -213,4 +132,4 @@ def test_summaries_leave_out_images_without_a_score():
 
 
 def _rngs():
-    return states.nnx.Rngs(0)
+    return train_state.nnx.Rngs(0)

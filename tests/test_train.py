@@ -10,19 +10,20 @@ from etils import epath
 from flax import nnx
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from akorn_jax import optimizer, sharding
-from akorn_jax import state as states
-from akorn_jax.checkpoint import Checkpoints
-from akorn_jax.data import Order
+from akorn_jax import optimizer
+from akorn_jax.data.records import EpochSampler
 from akorn_jax.errors import UserError
+from akorn_jax.runtime import sharding
 from akorn_jax.train import Outcome, make_update, train
+from akorn_jax.training import train_state
+from akorn_jax.training.checkpoint import Checkpoints
 from configs import tetrominoes_slot_attention
 
 
 def final_state(config, workdir):
-    model = states.build_model(config.model, config.seed)
-    transformation, _ = optimizer.make(config.optimizer, config.num_steps)
-    shapes = jax.eval_shape(lambda: states.create(model, transformation))
+    model = train_state.build_model(config.model, config.seed)
+    tx, _ = optimizer.make(config.optimizer, config.num_steps)
+    shapes = jax.eval_shape(lambda: train_state.create(model, tx))
     with Checkpoints(epath.Path(workdir) / "checkpoints") as checkpoints:
         return checkpoints.restore_latest(shapes)
 
@@ -58,12 +59,12 @@ def test_an_interrupted_run_ends_as_one_that_was_not(tiny, tmp_path):
 
 
 def setup(config, mesh):
-    model = states.build_model(config.model, config.seed)
-    task = states.build("tasks", config.task)
-    transformation, _ = optimizer.make(config.optimizer, config.num_steps)
-    state = states.create(model, transformation)
+    model = train_state.build_model(config.model, config.seed)
+    task = train_state.build("tasks", config.task)
+    tx, _ = optimizer.make(config.optimizer, config.num_steps)
+    state = train_state.create(model, tx)
     placement = sharding.state_sharding(state, mesh, min_size=16)
-    update = make_update(model, task, transformation, config, placement)
+    update = make_update(model, task, tx, config, placement)
     return jax.device_put(state, placement), update
 
 
@@ -162,13 +163,11 @@ class Diverging:
 
 def test_a_step_that_is_not_finite_changes_nothing(tiny):
     mesh = sharding.make_mesh({"data": 1, "fsdp": 1}, jax.devices()[:1])
-    model = states.build_model(tiny.model, 0)
-    transformation, _ = optimizer.make(tiny.optimizer, tiny.num_steps)
-    state = states.create(model, transformation)
+    model = train_state.build_model(tiny.model, 0)
+    tx, _ = optimizer.make(tiny.optimizer, tiny.num_steps)
+    state = train_state.create(model, tx)
     before = jax.tree.map(np.asarray, state)
-    update = make_update(
-        model, Diverging(), transformation, tiny, sharding.state_sharding(state, mesh)
-    )
+    update = make_update(model, Diverging(), tx, tiny, sharding.state_sharding(state, mesh))
     images = np.zeros((8, 32, 32, 3), np.uint8)
     images[3, 0, 0, 0] = 13
     state, metrics = update(state, {"image": jnp.asarray(images)}, rows(1))
@@ -187,7 +186,7 @@ def test_a_run_that_diverges_stops_with_the_step_and_the_scenes(tiny, tmp_path):
         train(tiny, epath.Path(tmp_path))
     assert "\n" not in str(error.value)
     ((step, noted),) = json.loads((tmp_path / "nonfinite.json").read_text()).items()
-    rows = Order(96, 8, tiny.seed)[int(step)]
+    rows = EpochSampler(96, 8, tiny.seed)[int(step)]
     assert noted["scenes"] == rows.tolist()
     assert noted["records"] == (32 + rows).tolist()  # the training part starts there
     leaves = jax.tree.leaves(final_state(tiny, tmp_path).state.params)
@@ -222,13 +221,13 @@ def test_unknown_arguments_are_named(tiny):
     with tiny.unlocked():
         tiny.model.chanels = 3
     with pytest.raises(UserError, match=r"config.model: .*chanels"):
-        states.build_model(tiny.model, 0)
+        train_state.build_model(tiny.model, 0)
 
 
 def test_the_average_starts_as_a_copy_that_is_its_own(tiny):
-    model = states.build_model(tiny.model, 0)
-    transformation, _ = optimizer.make(tiny.optimizer, tiny.num_steps)
-    state = states.create(model, transformation)
+    model = train_state.build_model(tiny.model, 0)
+    tx, _ = optimizer.make(tiny.optimizer, tiny.num_steps)
+    state = train_state.create(model, tx)
     assert_same(state.ema, (state.params, state.buffers), rtol=0, atol=0)
-    graphdef, _, _ = states.split(model)
+    graphdef, _, _ = train_state.split(model)
     assert isinstance(nnx.merge(graphdef, *state.ema), type(model))

@@ -20,12 +20,15 @@ import jax.numpy as jnp
 from etils import epath
 from flax import nnx
 
-from akorn_jax import config as configs
-from akorn_jax import optimizer
-from akorn_jax import state as states
-from akorn_jax.checkpoint import Checkpoints
+from akorn_jax import optimizer, run_config
 from akorn_jax.convert import files, load_official, to_official
 from akorn_jax.errors import UserError
+from akorn_jax.runtime import progress, storage
+from akorn_jax.runtime.lock import DirectoryLock
+from akorn_jax.training import train_state
+from akorn_jax.training.checkpoint import Checkpoints
+
+MAX_STEP = 2**31 - 1  # steps are int32
 
 
 def main(arguments: list[str]) -> None:
@@ -44,35 +47,43 @@ def main(arguments: list[str]) -> None:
     for argument in overrides:
         if not (argument.startswith("--config.") and "=" in argument):
             raise UserError(f"{argument}: no such option; see --help.")
-    workdir = epath.Path(options.workdir).expanduser()
+    if not 0 <= options.step <= MAX_STEP:
+        raise UserError(f"--step={options.step}: give a number from 0 to {MAX_STEP}.")
+    jax.config.update("jax_enable_x64", False)  # weights stay float32
+    workdir = epath.Path(storage.clean(options.workdir))
+    weights = options.weights.expanduser()
     if options.to == "torch":
-        to_torch(workdir, options.weights)
+        to_torch(workdir, weights)
         return
     if options.config is None:
         raise UserError("--config is missing: it says what model the weights are of.")
-    config = configs.override(configs.from_recipe(options.config), overrides)
-    from_torch(config, options.weights, workdir, options.step)
+    config = run_config.override(run_config.from_recipe(options.config), overrides)
+    run_config.make_directory(workdir)
+    with DirectoryLock(workdir):
+        from_torch(config, weights, workdir, options.step)
 
 
-def from_torch(config: configs.ConfigDict, weights: Path, workdir: epath.Path, step: int) -> None:
+def from_torch(
+    config: run_config.ConfigDict, weights: Path, workdir: epath.Path, step: int
+) -> None:
     """Writes a run's config and a checkpoint with official weights.
 
     Raises:
         UserError: if the weights do not fit the model, or the directory holds another run.
     """
-    configs.check_same(config, workdir)
-    model = states.build_model(config.model, config.seed)
-    transformation, _ = optimizer.make(config.optimizer, config.num_steps)
+    run_config.check_same(config, workdir)
+    model = train_state.build_model(config.model, config.seed)
+    tx, _ = optimizer.make(config.optimizer, config.num_steps)
     online, averaged = files.read(weights)
     load_official(model, averaged)
-    ema = jax.tree.map(jnp.copy, states.split(model)[1:])
+    ema = jax.tree.map(jnp.copy, train_state.split(model)[1:])
     load_official(model, online)
-    state = states.create(model, transformation)
+    state = train_state.create(model, tx)
     state = dataclasses.replace(state, step=jnp.asarray(step, jnp.int32), ema=ema)
-    configs.save(config, workdir)
+    run_config.save(config, workdir)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         checkpoints.save(step, state)
-    print(f"{weights}: {len(averaged)} arrays, now step {step} of {workdir}.")
+    progress.say(f"{weights}: {len(averaged)} arrays, now step {step} of {workdir}.")
 
 
 def to_torch(workdir: epath.Path, weights: Path) -> None:
@@ -81,9 +92,9 @@ def to_torch(workdir: epath.Path, weights: Path) -> None:
     Raises:
         UserError: if there is no checkpoint.
     """
-    config = configs.from_workdir(workdir)
-    model = states.build_model(config.model, config.seed)
-    graphdef, params, buffers = states.split(model)
+    config = run_config.from_workdir(workdir)
+    model = train_state.build_model(config.model, config.seed)
+    graphdef, params, buffers = train_state.split(model)
     like = {"params": params, "buffers": buffers, "ema": (params, buffers)}
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         restored = checkpoints.restore_latest(like, partial=True)
@@ -93,7 +104,9 @@ def to_torch(workdir: epath.Path, weights: Path) -> None:
     online = to_official(nnx.merge(graphdef, state["params"], state["buffers"]))
     averaged = to_official(nnx.merge(graphdef, *state["ema"]))
     files.write(weights, online, averaged, restored.step)
-    print(f"{weights}: step {restored.step} of {workdir}, {len(averaged)} arrays and averages.")
+    progress.say(
+        f"{weights}: step {restored.step} of {workdir}, {len(averaged)} arrays and averages."
+    )
 
 
 if __name__ == "__main__":

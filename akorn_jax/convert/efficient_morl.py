@@ -5,8 +5,17 @@ from collections.abc import Iterator
 import numpy as np
 from flax import nnx
 
-from akorn_jax.convert.iodine import affine, constant, scale
-from akorn_jax.convert.layout import Entry, Part, convolution, identity, linear, reshaped
+from akorn_jax.convert.layout import (
+    Entry,
+    Part,
+    affine,
+    constant,
+    convolution,
+    identity,
+    linear,
+    norm,
+    reshaped,
+)
 from akorn_jax.layers.gru import GRU
 from akorn_jax.models import efficient_morl
 
@@ -20,8 +29,8 @@ def entries(model: efficient_morl.Model) -> list[Entry]:
 
 def _entries(model: efficient_morl.Model) -> Entries:
     # The state of GECO at the end of training: here a task has it.
-    yield constant("geco_C_ema", 0.0, fixed=False)
-    yield constant("geco_beta", 0.55, fixed=False)
+    yield constant("geco_C_ema", np.float32(0), fixed=False)
+    yield constant("geco_beta", np.float32(0.55), fixed=False)
     name = "hvae_networks"
     Z = model.slot_size
     yield Entry(f"{name}.init_posterior", model.posterior, reshaped((2, Z), (1, 2 * Z)))
@@ -41,7 +50,7 @@ def _encoder(name: str, encoder: efficient_morl.Encoder) -> Entries:
     for i, layer in enumerate(encoder.convolutions):
         yield from affine(f"{name}.encoder_pt_1.{2 * i}", layer, convolution())
     yield from _position(name, encoder.position)
-    yield from scale(f"{name}.encoder_pt_2.0", encoder.norm, identity())
+    yield from norm(f"{name}.encoder_pt_2.0", encoder.norm)
     yield from affine(f"{name}.encoder_pt_2.1", encoder.hidden, linear())
     yield from affine(f"{name}.encoder_pt_2.3", encoder.out, linear())
 
@@ -50,9 +59,9 @@ def _layer(name: str, layer: efficient_morl.HierarchicalEncoder) -> Entries:
     for which in "qkv":
         kernel = getattr(layer, f"to_{which}").kernel
         yield Entry(f"{name}.to_{which}.weight", kernel, linear())
-    yield from scale(f"{name}.norm_slots", layer.norm_slots, identity())
+    yield from norm(f"{name}.norm_slots", layer.norm_slots)
     for theirs, residual in (("mu", layer.residual_loc), ("softplus", layer.residual_raw)):
-        yield from scale(f"{name}.norm_{theirs}_pre_ff", residual.norm, identity())
+        yield from norm(f"{name}.norm_{theirs}_pre_ff", residual.norm)
         yield from affine(f"{name}.mlp_{theirs}.0", residual.hidden, linear())
         yield from affine(f"{name}.mlp_{theirs}.2", residual.out, linear())
     yield from _dual_gru(f"{name}.gru.cell", layer.gru)

@@ -1,21 +1,36 @@
 """Files of official weights: `.pth` (or Lightning's `.ckpt`), `.safetensors` and `.npz`."""
 
+import argparse
 import importlib
+import io
+import json
 import pickle
+import re
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
+from etils import epath
 
 from akorn_jax.errors import UserError
+from akorn_jax.runtime import storage
 
 KINDS = (".pth", ".safetensors", ".npz", ".ckpt")
 # What training scripts wrap a state dict in.
 WRAPPERS = ("model_state_dict", "state_dict", "model")
-# What modules that hold a model put before its names: Lightning's, `DataParallel`'s.
-PREFIXES = ("model.", "module.")
+# What modules that hold a model put before its names: Lightning's, `DataParallel`'s, `compile`'s.
+PREFIXES = ("model.", "module.", "_orig_mod.")
+SAFETENSORS_TYPES = {
+    "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8, "I16": np.int16, "U16": np.uint16,
+    "I32": np.int32, "U32": np.uint32, "I64": np.int64, "U64": np.uint64,
+    "F16": np.float16, "F32": np.float32, "F64": np.float64,
+    "BF16": jnp.bfloat16, "F8_E4M3": jnp.float8_e4m3fn, "F8_E5M2": jnp.float8_e5m2,
+}  # fmt: skip
 # Names inside the state dict of an `ema_pytorch` module.
 AVERAGED, ONLINE = "ema_model.", "online_model."
 
@@ -34,14 +49,10 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     try:
         arrays = _bare(_READERS.get(path.suffix, _read_torch)(path))
     except (
-        OSError,
-        EOFError,
-        ValueError,
-        RuntimeError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
+        *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError),
+        *(RuntimeError, OverflowError, MemoryError, pickle.UnpicklingError, zipfile.BadZipFile),
     ) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join("".join(c for c in str(error) if c.isprintable() or c == " ").split())
         raise UserError(f"--weights={path}: cannot be read ({reason[:200]}).") from error
     averaged = _below(arrays, AVERAGED)
     if not averaged:
@@ -55,43 +66,99 @@ def write(
     """Writes weights and their average as the state dict of an `ema_pytorch` module.
 
     Raises:
-        UserError: another kind of file, or PyTorch is needed and there is none.
+        UserError: another kind of file, PyTorch is needed and there is none, or the file cannot be
+            written; nothing is left half-written.
     """
+    if path.suffix not in KINDS:
+        raise UserError(f"--weights={path}: is not {', '.join(KINDS)}.")
     arrays = {
         "initted": np.array([True]),
         "step": np.array([step], np.int64),
         **{ONLINE + name: array for name, array in online.items()},
         **{AVERAGED + name: array for name, array in averaged.items()},
     }
+    content = io.BytesIO()
     if path.suffix == ".npz":
-        np.savez(path, **arrays)
+        np.savez(content, **arrays)
     elif path.suffix == ".safetensors":
-        safetensors.numpy.save_file(arrays, path)
-    elif path.suffix in (".pth", ".ckpt"):
+        content.write(safetensors.numpy.save(arrays))
+    else:
         torch = _torch(path)
         tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-        torch.save({"model_state_dict": tensors}, path)
-    else:
-        raise UserError(f"--weights={path}: is not {', '.join(KINDS)}.")
+        torch.save({"model_state_dict": tensors}, content)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        storage.write(epath.Path(path), content.getvalue())
+    except OSError as error:
+        raise UserError(
+            f"--weights={path}: cannot be written ({error.strerror}); choose another place."
+        ) from error
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
     torch = _torch(path)
-    content = torch.load(path, map_location="cpu", weights_only=True)  # runs no code of the file
+    try:
+        # Runs no code of the file; a Namespace of settings, as Lightning saves, is harmless.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(_refused_class(str(error))) from error
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
             break
     if not isinstance(content, dict):
         raise ValueError("holds no state dict")
-    return {n: t.numpy() for n, t in content.items() if isinstance(t, torch.Tensor)}
+    return {
+        name: _as_numpy(torch, tensor)
+        for name, tensor in content.items()
+        if isinstance(tensor, torch.Tensor)
+    }
+
+
+def _refused_class(message: str) -> str:
+    """PyTorch's long refusal of a pickled object, as one line."""
+    found = re.search(
+        r"GLOBAL ([\w.]+)|Unsupported (?:global|class|operand)[^\w]*([\w.]+)", message
+    )
+    name = next((group for group in (found.groups() if found else ()) if group), "an object")
+    return (
+        f"it pickles {name}, which is not loaded for safety; save the state dict alone: "
+        "torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)"
+    )
+
+
+def _as_numpy(torch: Any, tensor: Any) -> np.ndarray:
+    """A tensor as an array; what NumPy has no type for (bfloat16, float8) as float32."""
+    tensor = tensor.detach()
+    if tensor.dtype.is_floating_point and tensor.dtype not in (
+        torch.float16, torch.float32, torch.float64,
+    ):  # fmt: skip
+        tensor = tensor.float()
+    return tensor.contiguous().numpy()
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """As safetensors' own reader, and types that NumPy lacks through JAX's, as float32."""
+    arrays = {}
     try:
-        return safetensors.numpy.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise ValueError(error) from error
+        with path.open("rb") as file:
+            (size,) = struct.unpack("<Q", file.read(8))
+            if size > path.stat().st_size:
+                raise ValueError("its header is cut")
+            header = json.loads(file.read(size))
+            content = file.read()
+    except struct.error as error:
+        raise ValueError("its header is cut") from error
+    header.pop("__metadata__", None)
+    for name, entry in header.items():
+        kind = SAFETENSORS_TYPES.get(entry["dtype"])
+        if kind is None:
+            raise ValueError(f"{name} has type {entry['dtype']}, which is not supported")
+        start, stop = entry["data_offsets"]
+        array = np.frombuffer(content[start:stop], np.dtype(kind)).reshape(entry["shape"])
+        arrays[name] = array if array.dtype.kind in "biuf" else array.astype(np.float32)
+    return arrays
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from akorn_jax.errors import UserError
+from akorn_jax.layers.buffer import Buffer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +74,46 @@ def below(prefix: str, entries: Iterable[Entry]) -> list[Entry]:
     return [dataclasses.replace(entry, name=f"{prefix}{entry.name}") for entry in entries]
 
 
+def affine(
+    name: str, module: nnx.Module, kernel: "Layout", bias: "Layout | None" = None
+) -> list[Entry]:
+    """Weight and bias of a linear map or convolution; the bias lies as it is unless told so."""
+    return [
+        Entry(f"{name}.weight", module.kernel, kernel),
+        Entry(f"{name}.bias", module.bias, bias or identity()),
+    ]
+
+
+def norm(name: str, module: nnx.Module) -> list[Entry]:
+    """Weight and bias of a norm with one number a channel."""
+    return [
+        Entry(f"{name}.weight", module.scale, identity()),
+        Entry(f"{name}.bias", module.bias, identity()),
+    ]
+
+
+def constant(name: str, value: np.ndarray, *, fixed: bool = True) -> Entry:
+    """An array that is official state and no state of ours.
+
+    Args:
+        value: what is saved, in its own type.
+        fixed: what is loaded must be this value; otherwise it is not looked at.
+    """
+
+    def load(array: np.ndarray) -> np.ndarray:
+        if fixed and not np.allclose(array, value, atol=1e-6):
+            raise UserError(f"{name} differs from the constant that this model is built on.")
+        return array
+
+    return Entry(name, Buffer(jnp.asarray(value)), Layout(load, lambda _: value))
+
+
+def map_order(channels: int, height: int, width: int) -> np.ndarray:
+    """Where the entries of our flattened map `[h, w, C]` are in the official `[C, h, w]`."""
+    official = np.arange(channels * height * width).reshape(channels, height, width)
+    return official.transpose(1, 2, 0).reshape(-1)
+
+
 def identity() -> Layout:
     """The same array."""
     return Layout(lambda a: a, lambda a: a)
@@ -91,6 +132,14 @@ def pointwise() -> Layout:
 def convolution() -> Layout:
     """A convolution: `[out, in, kh, kw]` to `[kh, kw, in, out]`."""
     return Layout(lambda a: a.transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1))
+
+
+def transposed() -> Layout:
+    """A transposed convolution `[in, out, kh, kw]` as a convolution `[kh, kw, in, out]`."""
+    return Layout(
+        lambda a: a.transpose(2, 3, 0, 1)[::-1, ::-1],
+        lambda a: a[::-1, ::-1].transpose(2, 3, 0, 1),
+    )
 
 
 def patches(patch_size: int) -> Layout:
@@ -147,7 +196,7 @@ def load(entries: Iterable[Entry], arrays: Mapping[str, np.ndarray]) -> None:
 def save(entries: Iterable[Entry]) -> dict[str, np.ndarray]:
     """The entries' variables as official arrays; the inverse of `load`."""
     return {
-        e.name: np.ascontiguousarray(e.layout.save(np.asarray(e.variable[...]))) for e in entries
+        e.name: np.asarray(e.layout.save(np.asarray(e.variable[...])), order="C") for e in entries
     }
 
 

@@ -97,7 +97,7 @@ def average_linkage(features: Array, num_clusters: int) -> Array:
 
     Args:
         features: `[n, d]`, real.
-        num_clusters: at most so many; fewer where points coincide or are fewer.
+        num_clusters: upper bound; fewer if points coincide.
 
     Returns:
         `[n]` int32 cluster of each point, from 0.
@@ -149,7 +149,7 @@ def cluster_maps(
     Args:
         features: `[B, h, w, D]`, clustered as they are (see `unit_vectors`).
         num_clusters: of each image.
-        dims: more channels than these are reduced to so many principal components.
+        dims: more channels than these are reduced to this many principal components.
         num_workers: processes; 0: this one; None: one a core where that pays.
         progress: called with the number of images done, after each.
 

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from akorn_jax.data import Examples
+from akorn_jax.data.records import Examples
 from akorn_jax.evaluation.matching import match_labels
 from akorn_jax.evaluation.result import Result
 
@@ -32,15 +32,26 @@ def colorize(labels: np.ndarray) -> np.ndarray:
 
 
 def result(found: Result, examples: Examples) -> bytes:
-    """The first scenes, their segments and the model's, with its scores, as a PNG."""
+    """The first scenes, their segments and the model's, with its scores, as a PNG.
+
+    Without true segments, the image and the model's segments alone.
+    """
     shown = slice(NUM_PICTURES)
-    scores = (found.per_image[name][shown] for name in ("fg_ari", "mbo"))
-    captions = [f"FG-ARI {f:.2f}, mBO {m:.2f}" for f, m in zip(*scores, strict=True)]
-    true = examples.labels[shown]
-    matched = match_labels(true, found.labels[shown], ignore_ids=examples.ignore_ids)
     file = io.BytesIO()
+    if examples.segmentation is None:
+        images = examples.images[shown]
+        segmentation(file, images, None, found.labels[shown], [""] * len(images))
+        return file.getvalue()
+    scores = (found.per_image[name][shown] for name in ("fg_ari", "mbo"))
+    captions = [f"FG-ARI {_score(f)}, mBO {_score(m)}" for f, m in zip(*scores, strict=True)]
+    true = examples.segmentation[shown]
+    matched = match_labels(true, found.labels[shown], ignore_ids=examples.ignore_ids)
     segmentation(file, examples.images[shown], true, matched, captions)
     return file.getvalue()
+
+
+def _score(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.2f}"
 
 
 def pixels(png: bytes) -> np.ndarray:
@@ -51,34 +62,39 @@ def pixels(png: bytes) -> np.ndarray:
 def segmentation(
     file: BinaryIO,
     images: np.ndarray,
-    true: np.ndarray,
+    true: np.ndarray | None,
     pred: np.ndarray,
     captions: Sequence[str],
 ) -> None:
-    """Writes a PNG with one column a scene: image, truth, prediction.
+    """Writes a PNG with one column per scene: image, truth, prediction.
 
     Args:
         file: gets the PNG.
         images: `[N, H, W, 3]` uint8.
-        true, pred: `[N, H, W]` labels, the prediction's matched to the truth's.
+        true: `[N, H, W]` labels; None leaves their row out.
+        pred: `[N, H, W]` labels, matched to the truth's.
         captions: below each column.
     """
-    columns = min(8, len(images))
+    rows = {"image": images, "prediction": colorize(pred)}
+    if true is not None:
+        rows = {"image": images, "truth": colorize(true), "prediction": colorize(pred)}
+    height, columns = len(rows), min(8, len(images))
     blocks = -(-len(images) // columns)
-    figure = Figure(figsize=(1.25 * columns + 0.6, 4.2 * blocks), dpi=110, layout="constrained")
+    size = (1.25 * columns + 0.6, 1.4 * height * blocks)
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(3 * blocks, columns, squeeze=False)
+    axes = figure.subplots(height * blocks, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    for i, (image, t, p, caption) in enumerate(zip(images, true, pred, captions, strict=True)):
+    for i, caption in enumerate(captions):
         block, column = divmod(i, columns)
-        for row, picture in enumerate((image, colorize(t), colorize(p))):
-            axes[3 * block + row, column].imshow(picture, interpolation="nearest")
-        axes[3 * block + 2, column].set_title(caption, fontsize=7, y=-0.22)
-        if column == 0:
-            for row, name in enumerate(("image", "truth", "prediction")):
-                axes[3 * block + row, 0].text(
+        for row, (name, pictures) in enumerate(rows.items()):
+            axis = axes[height * block + row, column]
+            axis.imshow(pictures[i], interpolation="nearest")
+            if column == 0:
+                axis.text(
                     -0.08, 0.5, name, fontsize=8, rotation=90, ha="right", va="center",
-                    transform=axes[3 * block + row, 0].transAxes,
+                    transform=axis.transAxes,
                 )  # fmt: skip
+        axis.set_title(caption, fontsize=7, y=-0.22)
     figure.savefig(file, format="png")

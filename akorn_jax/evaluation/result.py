@@ -19,6 +19,7 @@ class Result:
         notes: what to print below the table.
         per_image: `[N]` scores of the trained model by name; NaN where an image has none.
         labels: its label maps `[N, H, W]`; None where it was not asked to segment.
+        files: what else to write into the run's directory, by path.
     """
 
     summary: dict[str, Any]
@@ -27,6 +28,7 @@ class Result:
     notes: tuple[str, ...] = ()
     per_image: Scores = dataclasses.field(default_factory=dict)
     labels: np.ndarray | None = None
+    files: dict[str, bytes] = dataclasses.field(default_factory=dict)
 
     def scalars(self) -> dict[str, float]:
         """The trained model's scores for a dashboard, by name: those with a column."""

@@ -1,179 +1,236 @@
-"""Object discovery: a model's label maps, by its masks or by clustering its features.
+"""Object discovery: a model's segments against the true ones, beside the baselines.
 
-The protocol for features is AKOrN's (arXiv 2410.13821, appendix): fresh oscillators, optional
-up-tiling, features of unit length, average linkage into a fixed number of clusters, labels
-up-sampled. Masks need none of it: the largest wins the pixel.
+Masks: the largest wins the pixel. Features are clustered by AKOrN's protocol (arXiv 2410.13821,
+appendix): fresh oscillators, optional up-tiling, features of unit length, average linkage into a
+fixed number of clusters, labels up-sampled.
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from ml_collections import ConfigDict
 
+from akorn_jax.data.records import Examples
 from akorn_jax.errors import UserError
-from akorn_jax.evaluation import clustering, up_tiling
+from akorn_jax.evaluation import base, baselines, clustering
+from akorn_jax.evaluation.predict import predict
+from akorn_jax.evaluation.result import Result, Scores, summarize
 from akorn_jax.evaluation.workers import Workers
+from akorn_jax.layers.resize import resize_masks
+from akorn_jax.metrics import clevrtex_metrics, has_object, segmentation_scores
+from akorn_jax.outputs import ModelOutput
+from akorn_jax.runtime import progress
+from akorn_jax.tasks.base import Task
 
 Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class Segments:
-    """What a model makes of N images.
+class Prediction:
+    """A model's segmentation of N images.
 
     Attributes:
         labels: `[N, H, W]` integers.
         mse: `[N]`, mean over pixels and channels of the squared error of the reconstruction, of
-            images in [0, 1]; None where the model draws none.
+            images in [0, 1]; None where the model reconstructs nothing.
     """
 
     labels: np.ndarray
     mse: np.ndarray | None
 
 
-def segment(
-    model: nnx.Module,
-    images: np.ndarray,
-    *,
-    key: Array,
-    num_clusters: int,
-    batch_size: int,
-    factor: int = 1,
-    dims: int = clustering.MAX_DIMS,
-    num_workers: int | None = None,
-    arguments: Mapping[str, int] | None = None,
-    progress: Callable[[int], object] = lambda done: None,
-) -> Segments:
-    """Segments images; the device works on the next batch while the last one is clustered.
+class Evaluator(base.Evaluator):
+    """FG-ARI, mBO, ARI, mIoU and the reconstruction's MSE."""
 
-    Args:
-        model: gives `masks`, whose largest wins each pixel, or `features`, which are clustered.
-        images: `[N, H, W, 3]` uint8.
-        key: image i's randomness depends on (key, i, batch_size) alone.
-        num_clusters: of each image, where features are clustered.
-        batch_size: images a forward pass.
-        factor: of up-tiling, for features: a forward pass for each of factor^2 shifted tiles.
-        dims: wider features are reduced to so many principal components.
-        num_workers: processes that cluster, one a core by default.
-        arguments: of the model's call, e.g. `{"num_slots": 11}`.
-        progress: called with the number of images done.
+    def reduce(self, output: ModelOutput, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """ "labels" of masks, or else "features" of unit length; "mse" of a reconstruction."""
+        return segments(output, batch)
+
+    def score(self, kept: Mapping[str, Iterator[dict[str, Any]]], examples: Examples) -> Result:
+        """Scores beside the baselines; without true masks only label maps."""
+        predictions = {name: label_maps(k, examples, self.config) for name, k in kept.items()}
+        if examples.segmentation is None:
+            return unscored(predictions["trained"])
+        return scored(predictions, examples, self.config)
+
+
+def segments(output: ModelOutput, batch: Mapping[str, Array]) -> dict[str, Array]:
+    """See `Evaluator.reduce`.
 
     Raises:
-        UserError: the model gives neither masks nor features, or cannot be up-tiled like that.
+        UserError: the model gives neither masks nor features.
     """
-    size = images.shape[1:3]
+    found = {}
+    images = batch.get("image")
+    if output.recon is not None and images is not None and output.recon.shape == images.shape:
+        errors = output.recon - images.astype(jnp.float32) / 255
+        found["mse"] = jnp.mean(errors**2, axis=(1, 2, 3))  # [B]
+    if output.masks is not None:
+        masks = output.masks if images is None else resize_masks(output.masks, images.shape[1:3])
+        return {**found, "labels": jnp.argmax(masks, axis=1)}  # [B, H, W]
+    if output.features is not None:
+        return {**found, "features": unit_vectors(output.features)}
+    raise UserError("The model gives neither masks nor features to segment; choose evaluators.")
+
+
+def segment(
+    model: nnx.Module, task: Task, examples: Examples, config: ConfigDict, *, step: int = 0
+) -> np.ndarray:
+    """A model's label maps `[N, H, W]`, as `config.eval` wants them made."""
+    kept = predict(model, task, examples, config, step=step, reduce=segments)
+    return label_maps(kept, examples, config).labels
+
+
+def label_maps(
+    kept: Iterator[dict[str, Any]], examples: Examples, config: ConfigDict
+) -> Prediction:
+    """Label maps from what `segments` kept; features are clustered by worker processes."""
+    size = (examples.images if examples.segmentation is None else examples.segmentation).shape[1:3]
     maps, errors = [], []
 
-    def seen() -> Iterator[dict[str, np.ndarray]]:
-        for output in _forward(model, images, key, batch_size, factor, dict(arguments or {})):
-            output = jax.device_get(output)
-            errors.append(output.pop("mse", None))
+    def watched() -> Iterator[dict[str, np.ndarray]]:
+        for output in kept:
+            if "mse" in output:
+                errors.append(output["mse"])
             yield output
 
-    with Workers(num_workers) as workers:
-        first, outputs = _peek(seen())
+    with Workers(config.eval.num_workers or None) as workers, progress.bar(len(examples)) as bar:
+        outputs = watched()
+        first = next(outputs)
+        outputs = itertools.chain([first], outputs)
         if "labels" in first:
             results = (labels for output in outputs for labels in output["labels"])
         else:
             features = (f for output in outputs for f in output["features"])
-            results = clustering.iterate_cluster_maps(features, num_clusters, workers, dims=dims)
+            results = clustering.iterate_cluster_maps(
+                features, config.data.num_clusters, workers, dims=config.eval.pca
+            )
         for labels in results:
             maps.append(clustering.upsample_nearest(labels, size))
-            progress(len(maps))
-    return Segments(np.stack(maps), None if errors[0] is None else np.concatenate(errors))
+            bar.update(len(maps))
+    return Prediction(np.stack(maps), np.concatenate(errors) if errors else None)
 
 
-def _forward(
-    model: nnx.Module,
-    images: np.ndarray,
-    key: Array,
-    batch_size: int,
-    factor: int,
-    arguments: dict[str, int],
-) -> Iterator[dict[str, Array]]:
-    """ "labels" or "features", and "mse", batch by batch, without what fills up the last batch.
+def scored(predictions: Mapping[str, Prediction], examples: Examples, config: ConfigDict) -> Result:
+    """Scores of `predictions["trained"]`, of the others, and of the baselines if asked for."""
+    labels = {name: p.labels for name, p in predictions.items()}
+    if config.eval.baselines:
+        labels |= baseline_maps(examples, config)
+    scores = {name: compare(examples, found) for name, found in labels.items()}
+    for name, prediction in predictions.items():
+        if prediction.mse is not None:
+            scores[name]["mse"] = prediction.mse
+    groups = by_color(scores, examples)
+    summaries = {name: summarize(s) for name, s in scores.items()}
+    without = int(np.sum(~has_object(examples.segmentation, **_ids(examples))))
+    notes = [f"{without} scenes without objects count FG-ARI 1."] if without else []
+    if groups:
+        notes.append("The last columns: FG-ARI where all colors differ and where one repeats.")
+    return Result(
+        summary={
+            "num_without_objects": without,
+            "up_tiling": config.eval.up_tiling,
+            **summaries["trained"],
+            "baselines": {name: s for name, s in summaries.items() if name != "trained"},
+            "by_color": groups,
+        },
+        columns={
+            "fg_ari": "FG-ARI",
+            "mbo": "mBO",
+            **({"mse": "MSE"} if "mse" in summaries["trained"] else {}),
+            **{group: group for group in groups},
+        },
+        methods={name: _columns(s, groups, name) for name, s in summaries.items()},
+        notes=tuple(notes),
+        per_image=scores["trained"],
+        labels=predictions["trained"].labels,
+    )
 
-    The model runs a batch ahead of what is yielded.
+
+def unscored(prediction: Prediction) -> Result:
+    """Label maps where there is no truth to compare with."""
+    scores = {} if prediction.mse is None else {"mse": prediction.mse}
+    summary = summarize(scores)
+    return Result(
+        summary=summary,
+        columns={"mse": "MSE"} if scores else {},
+        methods={"trained": summary},
+        notes=("The data have no masks, so segments are shown and not scored.",),
+        per_image=scores,
+        labels=prediction.labels,
+    )
+
+
+def compare(examples: Examples, labels: np.ndarray) -> Scores:
+    """Scores `[N]` of label maps `[N, H, W]` by name.
+
+    Where label 0 is all the background and every pixel counts, mIoU also as the ClevrTex evaluator
+    has it (`miou_clevrtex`, over the objects).
     """
-    graphdef, state = nnx.split(model)
-    settings = tuple(sorted(arguments.items()))
-    last = None
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        count = len(batch)
-        batch = np.concatenate([batch, np.repeat(batch[-1:], batch_size - count, axis=0)])
-        output = _see(graphdef, state, batch, jax.random.fold_in(key, start), factor, settings)
-        if last is not None:
-            yield last
-        last = jax.tree.map(lambda array, count=count: array[:count], output)
-    yield last
+    ids = _ids(examples)
+    scores = segmentation_scores(examples.segmentation, labels, **ids)
+    if ids == {"background_ids": (0,), "ignore_ids": ()}:
+        scores["miou_clevrtex"] = clevrtex_metrics(examples.segmentation, labels)["mIoU_fg"]
+    return scores
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4, 5))
-def _see(
-    graphdef: nnx.GraphDef,
-    state: nnx.State,
-    images: Array,
-    key: Array,
-    factor: int,
-    arguments: tuple[tuple[str, int], ...],
-) -> dict[str, Array]:
-    """A batch of `_forward`; compiled once for a model's structure and settings."""
-    model = nnx.merge(graphdef, state)
-    images = images.astype(jnp.float32) / 255
-    arguments = dict(arguments)
-    if factor != 1:
-        return {"features": _unit(_up_tiled(model, images, key, factor, arguments))}
-    output = model(images, key=key, **arguments)
-    found = {}
-    if output.recon is not None:
-        found["mse"] = jnp.mean((output.recon - images) ** 2, axis=(1, 2, 3))
-    if output.masks is not None:
-        return {**found, "labels": jnp.argmax(output.masks, axis=1)}
-    if output.features is not None:
-        return {**found, "features": _unit(output.features)}
-    raise UserError(f"{type(model).__module__}: gives neither masks nor features to segment.")
-
-
-def _up_tiled(
-    model: nnx.Module, images: Array, key: Array, factor: int, arguments: dict[str, int]
-) -> Array:
-    """Features `[B, factor h, factor w, D]`.
-
-    Raises:
-        UserError: the model has no patches, or `factor` does not divide their size.
-    """
-    setting = f"config.eval.up_tiling={factor}"
-    if not hasattr(model, "patches"):
-        raise UserError(
-            f"{setting}: {type(model).__module__} has no patches, it tells pixels apart; use 1."
+def baseline_maps(examples: Examples, config: ConfigDict) -> dict[str, np.ndarray]:
+    """Label maps `[N, H, W]` that need no model: a score means what it adds to theirs."""
+    images, clusters = examples.images, config.data.num_clusters
+    workers = {"num_workers": config.eval.num_workers or None}
+    maps = {"position": baselines.position(images, clusters)}
+    if "patch_size" in config.model:
+        maps["token colors"] = baselines.token_colors(
+            images, clusters, patch_size=config.model.patch_size, **workers
         )
-    size = model.patches.patch_size
-    if factor < 1 or size % factor:
-        raise UserError(f"{setting}: does not divide the patches' {size} pixels; use a divisor.")
-    tiles = up_tiling.tiles(images, factor, size)
-    keys = jax.random.split(key, len(tiles))
-    features = jax.lax.map(lambda t: model(t[0], key=t[1], **arguments).features, (tiles, keys))
-    return up_tiling.interleave(features)
+    maps["pixel colors"] = baselines.pixel_colors(images, clusters, **workers)
+    maps["color components"] = baselines.color_components(images, clusters, **workers)
+    return maps
 
 
-def _unit(features: Array) -> Array:
+def by_color(scores: dict[str, Scores], examples: Examples) -> dict[str, Any]:
+    """The scores of scenes whose objects all differ in colour, and of those where one repeats.
+
+    Empty where the dataset does not say what colour its objects have.
+    """
+    attributes = examples.attributes
+    if not {"color", "visibility"} <= attributes.keys():
+        return {}
+    repeated = baselines.repeats_color(
+        attributes["color"], attributes["visibility"], first_object=len(examples.background_ids)
+    )
+    return {
+        name: {
+            "num_images": int(np.sum(rows)),
+            **{
+                method: summarize({score: values[rows] for score, values in s.items()})
+                for method, s in scores.items()
+            },
+        }
+        for name, rows in (("distinct", ~repeated), ("repeated", repeated))
+    }
+
+
+def unit_vectors(features: Array) -> Array:
     """Features `[..., D]` of length 1, float32."""
     features = features.astype(jnp.float32)
     norm = jnp.linalg.norm(features, axis=-1, keepdims=True)
     return features / jnp.maximum(norm, 1e-12)
 
 
-def _peek(outputs: Iterator[dict]) -> tuple[dict, Iterator[dict]]:
-    """The first output, and all of them."""
-    first = next(outputs)
+def _columns(
+    summary: dict[str, float], groups: dict[str, Any], method: str
+) -> dict[str, float | None]:
+    """What the table shows; beyond the two main scores no standard errors, which would not fit."""
+    shown = {name: value for name, value in summary.items() if name != "mse_se"}
+    return shown | {name: group[method].get("fg_ari") for name, group in groups.items()}
 
-    def again() -> Iterator[dict]:
-        yield first
-        yield from outputs
 
-    return first, again()
+def _ids(examples: Examples) -> dict[str, tuple[int, ...]]:
+    return {"background_ids": examples.background_ids, "ignore_ids": examples.ignore_ids}

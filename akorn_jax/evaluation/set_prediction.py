@@ -1,19 +1,21 @@
 """How well predicted sets of objects agree with the true ones."""
 
-import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from ml_collections import ConfigDict
 
-from akorn_jax.data import Examples
+from akorn_jax.data.records import Examples
 from akorn_jax.errors import UserError
-from akorn_jax.evaluation import discovery, settings
+from akorn_jax.evaluation import base, segmentation
 from akorn_jax.evaluation.result import Result, summarize
 from akorn_jax.metrics import average_precision
+from akorn_jax.outputs import ModelOutput
+from akorn_jax.tasks.base import Task
+
+Array = jax.Array
 
 # Names and distances, in units of the scene, which is 6 wide.
 THRESHOLDS = {"ap_inf": np.inf, "ap_1": 1.0, "ap_0.5": 0.5, "ap_0.25": 0.25, "ap_0.125": 0.125}
@@ -23,97 +25,44 @@ HEADINGS = {
 }
 
 
-def evaluate(
-    models: Mapping[str, nnx.Module], examples: Examples, targets: np.ndarray, config: ConfigDict
-) -> Result:
-    """Average precision of `models["trained"]`, beside that of the other models.
+class Evaluator(base.Evaluator):
+    """Average precision; where the data have masks, the slots' attention as a segmentation too."""
 
-    Where the dataset has masks, what each slot attends to is scored as a segmentation too.
+    def __init__(self, config: ConfigDict, task: Task) -> None:
+        super().__init__(config, task)
+        if config.eval.up_tiling != 1:
+            raise UserError(
+                f"config.eval.up_tiling={config.eval.up_tiling}: sets are predicted from whole "
+                "images; use 1."
+            )
 
-    Args:
-        models: by name; they fill `ModelOutput.logits`.
-        examples: N scenes.
-        targets: `[N, M, 19]` of `properties.encode`.
-        config: `eval` of it.
+    def reduce(self, output: ModelOutput, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """ "logits" `[B, K, 19]`, and what segmentation keeps of the masks."""
+        if output.logits is None:
+            raise UserError("The model predicts no sets; choose other config.eval.evaluators.")
+        return {"logits": output.logits, **segmentation.segments(output, batch)}
 
-    Raises:
-        UserError: the settings do not fit the model.
-    """
-    if config.eval.up_tiling != 1:
-        raise UserError(
-            f"config.eval.up_tiling={config.eval.up_tiling}: sets are predicted from whole images; "
-            "use 1."
+    def score(self, kept: Mapping[str, Iterator[dict[str, Any]]], examples: Examples) -> Result:
+        """Scores against the targets of the task."""
+        targets = self.task.targets(examples.attributes)
+        methods, masks = {}, {}
+        for name, outputs in kept.items():
+            outputs = list(outputs)
+            pred = np.concatenate([output["logits"] for output in outputs])
+            methods[name] = scores(pred, targets)
+            if examples.segmentation is not None:
+                labels = segmentation.label_maps(iter(outputs), examples, self.config).labels
+                masks[name] = labels, segmentation.compare(examples, labels)
+                methods[name] |= summarize(masks[name][1])
+        labels, per_image = masks.get("trained", (None, {}))
+        others = {name: found for name, found in methods.items() if name != "trained"}
+        return Result(
+            summary={**methods["trained"], "baselines": others},
+            columns=HEADINGS | ({"fg_ari": "attn FG-ARI"} if masks else {}),
+            methods=methods,
+            per_image=per_image,
+            labels=labels,
         )
-    methods, segments = {}, {}
-    for name, model in models.items():
-        pred = predict(
-            model,
-            examples.images,
-            batch_size=config.eval.batch_size,
-            seed=config.eval.seed,
-            arguments=settings.call_arguments(model, config.eval),
-        )
-        methods[name] = scores(pred, targets)
-        if examples.labels is not None:
-            labels = discovery.segment(model, examples, config).labels
-            segments[name] = labels, discovery.compare(examples, labels)
-            methods[name] |= summarize(segments[name][1])
-    labels, per_image = segments.get("trained", (None, {}))
-    others = {name: found for name, found in methods.items() if name != "trained"}
-    return Result(
-        summary={**methods["trained"], "baselines": others},
-        columns=HEADINGS | ({"fg_ari": "attn FG-ARI"} if segments else {}),
-        methods=methods,
-        per_image=per_image,
-        labels=labels,
-    )
-
-
-def predict(
-    model: nnx.Module,
-    images: np.ndarray,
-    *,
-    batch_size: int,
-    seed: int,
-    arguments: Mapping[str, int] | None = None,
-) -> np.ndarray:
-    """The model's predictions `[N, K, P]` for images `[N, H, W, 3]` uint8.
-
-    Args:
-        model: fills `ModelOutput.logits`.
-        images: any number; the last batch is filled up, and cut off again.
-        batch_size: images at a time.
-        seed: of the initial slots.
-        arguments: of the model's call, e.g. `{"num_slots": 11}`.
-    """
-    graphdef, state = nnx.split(model)
-    arguments = tuple(sorted((arguments or {}).items()))
-    predictions = []
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        filled = np.concatenate([batch, np.zeros_like(batch, shape=_missing(batch, batch_size))])
-        key = jax.random.fold_in(jax.random.key(seed), start)
-        predictions.append(
-            np.asarray(_logits(graphdef, state, filled, key, arguments))[: len(batch)]
-        )
-    return np.concatenate(predictions)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 4))
-def _logits(
-    graphdef: nnx.GraphDef,
-    state: nnx.State,
-    images: jax.Array,
-    key: jax.Array,
-    arguments: tuple[tuple[str, int], ...],
-) -> jax.Array:
-    """A batch of `predict`; compiled once for a model's structure and settings."""
-    model = nnx.merge(graphdef, state)
-    return model(images.astype(jnp.float32) / 255, key=key, **dict(arguments)).logits
-
-
-def _missing(batch: np.ndarray, batch_size: int) -> tuple[int, ...]:
-    return (batch_size - len(batch), *batch.shape[1:])
 
 
 def scores(pred: np.ndarray, targets: np.ndarray) -> dict[str, float]:

@@ -22,14 +22,24 @@ class Upsample(nnx.Module):
 
     Args:
         stride: s, 1 or 2.
+        init: of the kernel and the bias; None is Glorot's for the kernel and a bias of 0.
     """
 
     def __init__(
-        self, in_features: int, features: int, kernel_size: int, stride: int, *, rngs: nnx.Rngs
+        self,
+        in_features: int,
+        features: int,
+        kernel_size: int,
+        stride: int,
+        *,
+        init: nnx.Initializer | None = None,
+        rngs: nnx.Rngs,
     ) -> None:
+        kernel_init = init or nnx.initializers.glorot_uniform()
+        bias_init = init or nnx.initializers.zeros_init()
         shape = (kernel_size, kernel_size, in_features, features)
-        self.kernel = nnx.Param(nnx.initializers.glorot_uniform()(rngs.params(), shape))
-        self.bias = nnx.Param(jnp.zeros(features))
+        self.kernel = nnx.Param(kernel_init(rngs.params(), shape))
+        self.bias = nnx.Param(bias_init(rngs.params(), (features,)))
         self.stride = stride
 
     def __call__(self, x: Array) -> Array:

@@ -103,3 +103,56 @@ def _transforms(height: int, width: int, k: int) -> tuple[np.ndarray, np.ndarray
     back = np.concatenate([to_tokens[:, real].real, c + d, d - c, -d], axis=1)
     matrices = three(of_tokens), three(of_taps), back
     return tuple(matrix.astype(np.float32) for matrix in matrices)
+
+
+class Conv(nnx.Conv):
+    """`[B, H, W, C]` to `[B, H', W', C']` from PyTorch's initialisation.
+
+    It is computed in the type of the weights, whatever that of x.
+
+    Args:
+        padding: zeros on each side; half a kernel if None.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int | None = None,
+        use_bias: bool = True,
+        rngs: nnx.Rngs,
+    ) -> None:
+        init = uniform_fan_in(in_features * kernel_size**2)
+        super().__init__(
+            in_features,
+            out_features,
+            (kernel_size, kernel_size),
+            strides=(stride, stride),
+            padding=kernel_size // 2 if padding is None else padding,
+            use_bias=use_bias,
+            kernel_init=init,
+            bias_init=init,
+            rngs=rngs,
+        )
+
+    def __call__(self, x: Array) -> Array:
+        return super().__call__(x.astype(self.kernel.dtype))
+
+
+def shifted_conv(x: Array, kernel: Array) -> Array:
+    """The convolution of x `[B, H, W, C]`, padded by zeros, with a kernel `[k, k, C, C']`, k odd.
+
+    It is a sum of products, one for each pixel of the kernel, in the kernel's type. On a CPU, XLA's
+    own convolution is tens of times slower inside a loop.
+    """
+    B, H, W, C = x.shape
+    x = x.astype(kernel.dtype)
+    k = kernel.shape[0]
+    x = jnp.pad(x, ((0, 0), (k // 2, k // 2), (k // 2, k // 2), (0, 0)))
+    y = sum(
+        x[:, i : i + H, j : j + W].reshape(-1, C) @ kernel[i, j] for i in range(k) for j in range(k)
+    )
+    return y.reshape(B, H, W, -1)

@@ -3,6 +3,8 @@
 Nothing here sums: a model sums over pixels and latents as its paper does.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,24 @@ from akorn_jax.layers.noise import Noise
 Array = jax.Array
 
 LOG_2_PI = float(np.log(2 * np.pi))
+
+
+class Normal(NamedTuple):
+    """Independent normal distributions; `normal_kl(*q, *p)` takes two of them."""
+
+    mean: Array
+    std: Array
+
+    @classmethod
+    def of(cls, raw: Array, floor: float = 0.0) -> "Normal":
+        """From a network's output `[..., 2 D]`: means, then deviations before their softplus.
+
+        Args:
+            raw: the output.
+            floor: added to the deviations.
+        """
+        mean, std = jnp.split(raw, 2, axis=-1)
+        return cls(mean, jax.nn.softplus(std) + floor)
 
 
 def normal_log_prob(x: Array, mean: Array, std: Array) -> Array:
@@ -49,8 +69,24 @@ def mixture_log_prob(
     return jax.nn.logsumexp(joint, axis=axis)
 
 
+def bernoulli_kl(logits: Array, prior_logits: Array) -> Array:
+    """KL(Bernoulli(sigmoid(logits)) || Bernoulli(sigmoid(prior_logits))), elementwise.
+
+    Finite for finite logits, however sure they are. A prior that is given as a probability p has
+    the logit `jax.scipy.special.logit(p)`.
+    """
+    q = jax.nn.sigmoid(logits)
+    odds = q * (logits - prior_logits)
+    return odds + jax.nn.softplus(prior_logits) - jax.nn.softplus(logits)
+
+
 def logistic_noise(u: Array) -> Array:
-    """Uniform numbers in (0, 1) to draws of the standard logistic distribution."""
+    """Uniform numbers in [0, 1] to draws of the standard logistic distribution.
+
+    The ends are moved inwards by float32's epsilon, to +-15.9, as in PyTorch.
+    """
+    eps = float(jnp.finfo(jnp.float32).eps)
+    u = jnp.clip(u, eps, 1 - eps)
     return jnp.log(u) - jnp.log1p(-u)
 
 

@@ -122,14 +122,20 @@ class IteratedNetwork(nnx.Module):
         self.head = ProjectionHead(channels, pool=pool, rngs=rngs)
 
     def __call__(
-        self, images: Array, *, key: Array | None = None, trajectory: bool = False
+        self,
+        images: Array,
+        *,
+        key: Array | None = None,
+        train: bool = False,
+        trajectory: bool = False,
     ) -> ModelOutput:
         """Images `[B, H, W, 3]` in [0, 1] to `features` (after the last norm) and `embedding`.
 
-        Nothing here is random: `key` is taken because every model takes one. With `trajectory`,
+        Nothing here is random or differs in training: `key` and `train` are taken because every
+        model takes them. With `trajectory`,
         the tokens after each step, `{"tokens": (per layer [T, B, h, w, C])}`, come too.
         """
-        del key
+        del key, train
         if self.autorescale:
             images = rescale(images, self.image_size)
         x = self.patches(images)

@@ -81,9 +81,12 @@ def kuramoto(
         unroll: lay the loop out flat.
 
     Returns:
-        The last x `[B, h, w, C]`, and with `trajectory` the oscillators after each step
-        `[T, B, h, w, C]` and the energies `-sum(x * (c + J(x)))` before each step `[T, B]`.
+        The last x `[B, h, w, C]`, and with `trajectory` the oscillators before the first step and
+        after each, `[T + 1, B, h, w, C]`, and their energies `-sum(x * (c + J(x)))`, `[T + 1, B]`.
     """
+
+    def energy(x: Array, y: Array) -> Array:
+        return -jnp.sum(x * y, axis=(1, 2, 3))
 
     def step(x: Array, _: None) -> tuple[Array, tuple[Array, Array] | None]:
         y = J(x) + c
@@ -95,13 +98,17 @@ def kuramoto(
         x_new = normalize(x + gamma * force, oscillator_dim)
         if not trajectory:
             return x_new, None
-        energy = -jnp.sum(x * y, axis=(1, 2, 3))
-        return x_new, (x_new, energy)
+        return x_new, (x, energy(x, y))
 
     if remat:
         step = jax.checkpoint(step)
     x = normalize(x.astype(c.dtype), oscillator_dim)
-    return jax.lax.scan(step, x, None, length=num_steps, unroll=num_steps if unroll else 1)
+    x, steps = jax.lax.scan(step, x, None, length=num_steps, unroll=num_steps if unroll else 1)
+    if trajectory:
+        states, energies = steps
+        states = jnp.concatenate([states, x[None]])  # [T + 1, B, h, w, C]
+        steps = states, jnp.concatenate([energies, energy(x, J(x) + c)[None]])
+    return x, steps
 
 
 class Omega(nnx.Module):

@@ -9,6 +9,8 @@ Array = jax.Array
 class Noise:
     """Draws in the order of calls: the n-th draw depends on the key and n alone.
 
+    The first is that of the key itself, so a model that draws once needs no rule to be understood.
+
     What a loop needs is drawn before it, with a leading axis: `noise.normal((T, B, D))`. A test
     hands in a subclass that returns recorded arrays instead.
 
@@ -49,6 +51,5 @@ class Noise:
         return jax.random.permutation(self._next(), n)
 
     def _next(self) -> Array:
-        key = jax.random.fold_in(self._key, self._draws)
-        self._draws += 1
-        return key
+        draws, self._draws = self._draws, self._draws + 1
+        return jax.random.fold_in(self._key, draws) if draws else self._key

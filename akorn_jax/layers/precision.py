@@ -1,6 +1,6 @@
 """Which parameters compute in `config.dtype`, and which in float32 whatever it says.
 
-Products inside a network's loops, nearly all of its operations, may be bfloat16. Stored parameters,
+Products inside a network's loops, nearly all of its operations, may be bfloat16. OnDisk parameters,
 norms, softmax, oscillators and residual streams are float32 all the same. So is what enters AKOrN's
 and the iterated networks' loops and what is read off them: it is little work, and there rounding
 harms the gradient most. Those layers mark their parameters with `KEEP`; a module computes in the

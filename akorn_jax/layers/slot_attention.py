@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from akorn_jax.layers.gru import GRU
+from akorn_jax.layers.noise import Noise
 
 Array = jax.Array
 
@@ -130,9 +131,9 @@ class SlotAttention(nnx.Module):
         elif aggregation == "image_level":
             self.norm_updates = ScalarNorm()
 
-    def draw(self, key: Array, batch_size: int, num_slots: int) -> Array:
+    def sample_slots(self, key: Array | Noise, batch_size: int, num_slots: int) -> Array:
         """Initial slots `[B, K, S]`, independent draws from one learned Gaussian."""
-        noise = jax.random.normal(key, (batch_size, num_slots, self.mu.shape[-1]))
+        noise = Noise.of(key).normal((batch_size, num_slots, self.mu.shape[-1]))
         return self.mu[...] + jnp.exp(self.log_sigma[...]) * noise
 
     def __call__(
@@ -183,7 +184,7 @@ class SlotAttention(nnx.Module):
         self,
         features: Array,
         *,
-        key: Array | None,
+        key: Array | Noise | None,
         slots: Array | None,
         num_slots: int | None,
         num_iterations: int | None,
@@ -207,7 +208,7 @@ class SlotAttention(nnx.Module):
         if slots is None:
             if key is None:
                 raise ValueError("The initial slots are random: give `key`, or `slots` themselves.")
-            slots = self.draw(key, B, self.num_slots if num_slots is None else num_slots)
+            slots = self.sample_slots(key, B, self.num_slots if num_slots is None else num_slots)
         slots, attention = self(
             features.reshape(B, h * w, D),
             slots,

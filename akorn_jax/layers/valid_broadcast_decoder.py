@@ -1,6 +1,7 @@
 """The spatial broadcast decoder (arXiv 1901.07017) with convolutions without padding.
 
-MONet, IODINE and Efficient MORL share it; Slot Attention's forms are in `broadcast_decoder`.
+MONet, IODINE, Efficient MORL, SPACE and SPAIR share it; Slot Attention's forms are in
+`broadcast_decoder`.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from akorn_jax.layers.batch_norm import BatchNorm
 from akorn_jax.layers.linear import uniform_fan_in
 from akorn_jax.layers.soft_position import SoftPosition, centred_grid
 from akorn_jax.layers.tap_convolution import TapConv, convolve
@@ -34,6 +36,7 @@ class ValidBroadcastDecoder(nnx.Module):
         position: "append" the coordinates (y, x) in [-1, 1] to the slot, or "add" a learned linear
             map of the position, `SoftPosition`.
         activation: e.g. `elu`.
+        batch_norm: normalise in front of the activations.
         init: of kernels, with biases of 0; None is PyTorch's uniform for both.
     """
 
@@ -47,6 +50,7 @@ class ValidBroadcastDecoder(nnx.Module):
         out_kernel_size: int = 1,
         position: str,
         activation: Callable[[Array], Array],
+        batch_norm: bool = False,
         init: nnx.Initializer | None = None,
         rngs: nnx.Rngs,
     ) -> None:
@@ -79,14 +83,17 @@ class ValidBroadcastDecoder(nnx.Module):
         self.layers = nnx.List(
             conv(channels if i else inputs, channels, 3) for i in range(num_layers)
         )
+        self.norms = nnx.List(BatchNorm(channels) for _ in range(num_layers if batch_norm else 0))
         self.out = conv(channels, out_features, out_kernel_size)
 
-    def __call__(self, slots: Array, height: int, width: int) -> Array:
-        """Slots `[B, K, S]` to maps `[B, K, H, W, out_features]`."""
+    def __call__(self, slots: Array, height: int, width: int, *, train: bool = False) -> Array:
+        """Slots `[B, K, S]` to maps `[B, K, H, W, out_features]`; see `BatchNorm` for `train`."""
         B, K, S = slots.shape
-        x = self.activation(self._first(slots.reshape(B * K, S), height, width))
-        for layer in self.layers[1:]:
-            x = self.activation(layer(x))
+        x = self._first(slots.reshape(B * K, S), height, width)
+        for i, layer in enumerate(self.layers):
+            x = layer(x) if i else x
+            x = self.norms[i](x, train=train) if self.norms else x
+            x = self.activation(x)
         x = self.out(x)
         return x.reshape(B, K, *x.shape[1:])
 

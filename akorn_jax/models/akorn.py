@@ -10,6 +10,7 @@ from akorn_jax.layers.buffer import Buffer
 from akorn_jax.layers.head import ProjectionHead
 from akorn_jax.layers.kuramoto import KuramotoLayer
 from akorn_jax.layers.linear import linear
+from akorn_jax.layers.noise import Noise
 from akorn_jax.layers.patch import PatchEmbedding, pair, rescale, token_grid
 from akorn_jax.layers.position import sinusoidal_table
 from akorn_jax.layers.precision import KEEP
@@ -141,21 +142,24 @@ class Model(nnx.Module):
         self,
         images: Array,
         *,
-        key: Array | None = None,
-        x0: Array | None = None,
+        key: Array | Noise | None = None,
+        train: bool = False,
         trajectory: bool = False,
+        x0: Array | None = None,
     ) -> ModelOutput:
         """Segments by synchrony.
 
         Args:
             images: `[B, H, W, 3]` in [0, 1].
-            key: draws the initial oscillators, also at evaluation.
+            key: draws the initial oscillators, also at evaluation; a key or a `Noise`.
+            train: without meaning here; every model takes it.
             x0: the initial oscillators `[B, h, w, C]` themselves, not normalised; instead of `key`.
             trajectory: keep every step's oscillators and energies.
 
         Returns:
             `features` (the last readout), `embedding` and, if asked for, `trajectory`.
         """
+        del train
         if self.autorescale:
             images = rescale(images, self.image_size)
         c = self.patches(images)
@@ -169,32 +173,41 @@ class Model(nnx.Module):
             c, x = c + self.position_c[...], x + self.position_x[...]
 
         gamma = self.gamma[...]
-        oscillators, energies = [], []
+        states, energies = [], []
         for l, layer in enumerate(self.layers):
             x, steps = layer(x, c, num_steps=self.num_steps[l], gamma=gamma, trajectory=trajectory)
             c = x if self.readouts[l] is None else self.readouts[l](x)
             if l < len(self.readouts_x) and self.readouts_x[l] is not None:
                 x = self.readouts_x[l](x)
             if trajectory:
-                oscillators.append(steps[0])
-                energies.append(jnp.pad(steps[1], ((1, 0), (0, 0))))  # row 0: no step taken yet
+                states.append(steps[0])  # [T + 1, B, h, w, C]
+                energies.append(steps[1])  # [T + 1, B]
         return ModelOutput(
             features=c,
             embedding=self.head(c),
-            trajectory={"oscillators": tuple(oscillators), "energies": tuple(energies)}
-            if trajectory
-            else None,
+            trajectory=_trajectory(states, energies) if trajectory else None,
         )
 
 
-def _initial_oscillators(c: Array, key: Array | None, x0: Array | None) -> Array:
+def _trajectory(states: Sequence[Array], energies: Sequence[Array]) -> dict[str, tuple]:
+    """Per layer, oscillators before the first step and after each, as `ModelOutput` has them."""
+    return {
+        "initial": tuple(x[0] for x in states),
+        "oscillators": tuple(x[1:] for x in states),
+        # Row 0 is the reference's placeholder, the energy after the last step stands apart.
+        "energies": tuple(jnp.pad(e[:-1], ((1, 0), (0, 0))) for e in energies),
+        "final_energy": tuple(e[-1] for e in energies),
+    }
+
+
+def _initial_oscillators(c: Array, key: Array | Noise | None, x0: Array | None) -> Array:
     if x0 is not None:
         return x0.astype(c.dtype)
     if key is None:
         raise ValueError(
             "AKOrN starts from random oscillators: pass key=jax.random.key(...) or x0."
         )
-    return jax.random.normal(key, c.shape, c.dtype)
+    return Noise.of(key).normal(c.shape).astype(c.dtype)
 
 
 def _per_layer(name: str, value, num_layers: int) -> tuple:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from akorn_jax.layers.noise import Noise
 from akorn_jax.layers.slot_attention import SlotAttention
 from akorn_jax.layers.slot_encoder import SlotEncoder
 from akorn_jax.outputs import ModelOutput
@@ -68,7 +69,7 @@ class Model(nnx.Module):
         self,
         images: Array,
         *,
-        key: Array | None = None,
+        key: Array | Noise | None = None,
         slots: Array | None = None,
         num_slots: int | None = None,
         num_iterations: int | None = None,

@@ -6,9 +6,9 @@ import numpy as np
 from etils import epath
 from PIL import Image, ImageDraw, ImageFont
 
-from akorn_jax.data import Examples
+from akorn_jax.data.records import Examples
 from akorn_jax.evaluation.plots import colorize
-from akorn_jax.report.oscillators import Frames
+from akorn_jax.report.frames import Frames
 
 TILE, GAP, LEFT, TOP = 112, 6, 92, 30  # pixels
 INK, PAPER, LINE = (34, 34, 34), (255, 255, 255), (0, 119, 187)
@@ -17,7 +17,7 @@ FONT_SIZE = 14
 
 
 def write(path: epath.PathLike, frames: Frames, examples: Examples) -> None:
-    """Writes a GIF: a column a scene, with the image, its oscillators and their clusters.
+    """Writes a GIF: one column per scene, with the image, its oscillators and their clusters.
 
     Args:
         path: of the file; its directory is made if need be.

@@ -1,5 +1,7 @@
 """Puts a report together and writes it."""
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,25 +14,27 @@ from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
 
-from akorn_jax import config as configs
-from akorn_jax import evaluate, progress
-from akorn_jax import state as states
-from akorn_jax.data import Examples
+from akorn_jax import evaluate, run_config
+from akorn_jax.data.records import Examples
 from akorn_jax.errors import UserError
-from akorn_jax.evaluation.plots import PALETTE, colorize
-from akorn_jax.report import animation, charts, contents, oscillators, scenes, scores, slots
+from akorn_jax.evaluation.plots import PALETTE
+from akorn_jax.report import charts, panels, scenes, scores
 from akorn_jax.report import run as runs
 from akorn_jax.report.run import Run
+from akorn_jax.report.scenes import css
+from akorn_jax.runtime import progress
+from akorn_jax.training import train_state
 
 HERE = Path(__file__).parent
 FILE = "report.html"
+DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error)  # of a file read back
 MAX_BYTES = 5_000_000
 NUM_SCENES = 6  # that the model's inside is shown of
 
 # Curves in the order in which they are shown; others that begin with eval/ come after them.
 CURVES = {
     "train/loss": "loss",
-    "train/images_per_sec": "images a second",
+    "train/images_per_sec": "images per second",
     "train/learning_rate": "learning rate",
     "train/grad_norm": "gradient norm",
 }
@@ -56,14 +60,15 @@ def write(
     """
     run = runs.read(workdir, config)
     others = [runs.read(directory) for directory in compare]
-    step, model = evaluate.restore(states.build_model(config.model, config.seed), run.workdir)
+    checkpoint = evaluate.restore(config, run.workdir)
+    step = checkpoint.step
     if step != run.summary["step"]:
         raise UserError(
             f"--workdir={run.workdir}: metrics.json is of step {run.summary['step']}, the newest "
             f"checkpoint of step {step}; evaluate again with --mode=evaluate."
         )
     examples = evaluate.load(run.config)
-    page = render(run, others, model, examples)
+    page = render(run, others, checkpoint, examples)
     if len(page.encode()) > MAX_BYTES:
         logging.warning("The report has %.1f MB.", len(page.encode()) / 1e6)
     path = run.workdir / FILE
@@ -74,7 +79,12 @@ def write(
     return path
 
 
-def render(run: Run, others: Sequence[Run], model: nnx.Module, examples: Examples) -> str:
+def render(
+    run: Run,
+    others: Sequence[Run],
+    checkpoint: evaluate.Checkpoint,
+    examples: Examples,
+) -> str:
     """The page as HTML."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
@@ -85,33 +95,43 @@ def render(run: Run, others: Sequence[Run], model: nnx.Module, examples: Example
     )
     environment.filters |= {"number": number, "duration": progress.duration}
     key = next((name for name in scores.RANKING if name in run.scores), None)
-    parts: dict[str, Any] = {
-        "gallery": [], "frames": None, "slots": [], "iterations": [], "charts": [],
-    }  # fmt: skip
-    output = contents.of(model, run.config, examples.images.shape[1:])
+    parts: dict[str, Any] = {"gallery": [], "charts": []}
     shown = list(range(min(NUM_SCENES, len(examples))))
-    if key is not None:
+    if key is not None and run.scores:
         shown = scenes.spread(run.scores[key], NUM_SCENES)[::-1]
-        parts["gallery"] = scenes.gallery(examples, predictions(run, examples), run.scores, key)
+        if examples.segmentation is not None:
+            parts["gallery"] = scenes.gallery(examples, predictions(run, examples), run.scores, key)
         parts["charts"] = score_charts(run, examples, key)
-        if oscillators.move(output):
-            parts["frames"] = moving(run, model, examples, shown)
-    if slots.seen(output):
-        parts["slots"] = slots.draw(model, run.config, examples, shown)
-        parts["iterations"] = slots.iterations(output)
+    outputs = panels.outputs(
+        *(checkpoint.model, checkpoint.task, examples, run.config, shown),
+        step=checkpoint.step,
+        task_state=checkpoint.task_state,
+    )
+    modules = {
+        name: module
+        for name, module in panels.found().items()
+        if module.applies(next(iter(outputs.values())))
+    }
+    shared = {"palette": css(PALETTE), "run": run}
+    parts["panels"] = {
+        name: environment.get_template(f"panels/{name}.html.j2").render(
+            **shared, **module.render(run, {i: outputs[i] for i in shown}, examples)
+        )
+        for name, module in modules.items()
+    }
+    parts["titles"] = {name: module.TITLE for name, module in modules.items()}
     return environment.get_template("page.html.j2").render(
         run=run,
         key=key,
         title=scores.title,
-        facts=facts(run, model),
+        facts=facts(run, checkpoint.model),
         columns=scores.columns(run),
         sortings=scores.sortings(run),
         groups=scores.table(run, others),
         by_color=scores.by_color(run, key) if key else [],
         curves=training_charts(run),
         settings=_settings(run.config),
-        palette=_css(PALETTE),
-        shades=_css(slots.SHADES[:: len(slots.SHADES) // 15]),
+        palette=css(PALETTE),
         style=(HERE / "style.css").read_text(),
         script=(HERE / "script.js").read_text(),
         **parts,
@@ -125,10 +145,14 @@ def predictions(run: Run, examples: Examples) -> np.ndarray:
         UserError: they are not there, or of another evaluation.
     """
     path = run.workdir / evaluate.PREDICTIONS
-    if path.exists():
+    expected = (len(examples), *examples.images.shape[1:3])
+    try:
         with path.open("rb") as file, np.load(file) as kept:
-            if kept["step"] == run.summary["step"] and len(kept["labels"]) == len(examples):
-                return kept["labels"]
+            labels = kept["labels"]
+            if kept["step"] == run.summary["step"] and labels.shape == expected:
+                return labels
+    except (*DAMAGE, zipfile.BadZipFile) as error:
+        logging.warning("%s cannot be read (%s).", path, error)
     raise UserError(
         f"--workdir={run.workdir}: {path.name} does not fit metrics.json; evaluate again with "
         "--mode=evaluate."
@@ -138,19 +162,23 @@ def predictions(run: Run, examples: Examples) -> np.ndarray:
 def score_charts(run: Run, examples: Examples, key: str) -> list[tuple[str, str]]:
     """(data URI, alt text) of the charts beside the table."""
     found = []
-    names = [name for name in ("fg_ari", "mbo") if name in run.scores]
-    rows = {"this run": run.summary, **run.summary.get("baselines", {})}
-    for name in names if len(rows) > 1 else ():
+    names = [name for name in ("fg_ari", "mbo") if run.summary.get(name) is not None]
+    names = [name for name in names if name in run.scores]
+    methods = {"this run": run.summary, **run.summary.get("baselines", {})}
+    for name in names:
+        rows = {method: row for method, row in methods.items() if row.get(name) is not None}
+        if len(rows) < 2:
+            continue
         label, values = scores.title(name), [row[name] for row in rows.values()]
         errors = [row.get(f"{name}_se", 0.0) for row in rows.values()]
         text = ", ".join(f"{n} {v:.3f}" for n, v in zip(rows, values, strict=True))
-        alt = f"{label} of this run and of the controls: {text}."
+        alt = f"{label} of this run and of the baselines: {text}."
         found.append((charts.bars(list(rows), values, errors, label), alt))
     for name in names:
         label, mean = scores.title(name), run.summary[name]
         alt = f"Histogram of {label} over {len(examples)} scenes; the mean is {mean:.3f}."
         found.append((charts.histogram(run.scores[name], label, mean), alt))
-    if len(np.unique(examples.counts)) > 1:
+    if names and len(np.unique(examples.counts)) > 1:
         label = scores.title(key)
         alt = f"{label} against the number of objects in the scene."
         found.append((charts.by_count(examples.counts, run.scores[key], label), alt))
@@ -170,44 +198,9 @@ def training_charts(run: Run) -> list[tuple[str, str]]:
     return found
 
 
-def moving(
-    run: Run, model: nnx.Module, examples: Examples, indices: Sequence[int]
-) -> dict[str, Any]:
-    """What the page's section on oscillators shows; the animation is written on the way."""
-    frames = oscillators.follow(model, run.config, examples, indices)
-    animation.write(run.workdir / "figures" / "oscillators.gif", frames, examples)
-    return {
-        "names": frames.names,
-        "has_energy": frames.energies is not None,
-        "energy_range": _energy_range(frames.energies),
-        "scenes": [_moving_scene(frames, examples, i) for i in range(len(indices))],
-    }
-
-
-def _energy_range(energies: np.ndarray | None) -> tuple[float, float] | None:
-    return None if energies is None else (float(energies.min()), float(energies.max()))
-
-
-def _moving_scene(frames: oscillators.Frames, examples: Examples, place: int) -> dict[str, Any]:
-    index = frames.indices[place]
-    clusters = np.stack([scenes.shrink(labels) for labels in frames.clusters[:, place]])
-    heights = []
-    if frames.energies is not None:
-        low, high = _energy_range(frames.energies)
-        heights = 100 * (high - frames.energies[:, place]) / max(high - low, 1e-12)
-    return {
-        "index": index,
-        "image": scenes.picture(scenes.shrink_image(examples.images[index])),
-        "true": scenes.label_picture(scenes.shrink(examples.labels[index])),
-        "phases": scenes.film(frames.phases[:, place]),
-        "clusters": scenes.film(colorize(clusters)),
-        "heights": [round(float(h), 1) for h in heights],
-    }
-
-
 def facts(run: Run, model: nnx.Module) -> dict[str, str]:
     """What the head of the page says of the run."""
-    _, params, _ = states.split(model)
+    _, params, _ = train_state.split(model)
     found = {
         "parameters": f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,}",
         "steps": f"{run.summary['step']:,}",
@@ -218,11 +211,6 @@ def facts(run: Run, model: nnx.Module) -> dict[str, str]:
     return found
 
 
-def _css(colors: np.ndarray) -> list[str]:
-    """Colours `[N, 3]` uint8 as style sheets have them."""
-    return ["#" + bytes(color).hex() for color in colors]
-
-
 def number(value: float | None, digits: int = 3) -> str:
     """A score for people; a dash where there is none."""
     return "–" if value is None else f"{value:z.{digits}f}"
@@ -230,7 +218,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def _settings(config: ConfigDict) -> list[tuple[str, Any]]:
     """All fields but the published scores, which have their own table."""
-    return [row for row in _flat(configs.to_dict(config)) if row[0] != "published"]
+    return [row for row in _flat(run_config.to_dict(config)) if row[0] != "published"]
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Scenes of a report: which are shown, and how they are drawn."""
+"""Scenes of a report: which are shown, and how they are rendered."""
 
 import base64
 import dataclasses
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from akorn_jax.data import Examples
+from akorn_jax.data.records import Examples
 from akorn_jax.evaluation.matching import match_labels
 from akorn_jax.evaluation.plots import colorize
 
@@ -82,7 +82,7 @@ def spread(values: np.ndarray, count: int) -> list[int]:
 
 def draw(examples: Examples, pred: np.ndarray, scores: dict[str, np.ndarray], index: int) -> Scene:
     """The card of one scene."""
-    image, true = shrink_image(examples.images[index]), shrink(examples.labels[index])
+    image, true = shrink_image(examples.images[index]), shrink(examples.segmentation[index])
     matched = match_labels(true[None], shrink(pred[index])[None], ignore_ids=examples.ignore_ids)[0]
     return Scene(
         index=index,
@@ -188,3 +188,8 @@ def film(frames: np.ndarray) -> Film:
     frames = frames.repeat(scale, axis=1).repeat(scale, axis=2)
     padded = np.pad(frames, ((0, 0), (0, 0), (1, 1), (0, 0)), mode="edge")
     return Film(png(np.concatenate(list(padded), axis=1)), round(1 / frames.shape[2], 5))
+
+
+def css(colors: np.ndarray) -> list[str]:
+    """Colours `[N, 3]` uint8 as style sheets have them."""
+    return ["#" + bytes(color).hex() for color in colors]

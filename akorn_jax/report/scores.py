@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from akorn_jax import config as configs
+from akorn_jax import run_config
 from akorn_jax.errors import UserError
 from akorn_jax.evaluation.set_prediction import HEADINGS
 from akorn_jax.report.run import Run
@@ -101,7 +101,7 @@ def _row(name: str, scores: dict[str, Any], names: Sequence[str], kind: str = ""
 
 def _other_scenes(other: Run, run: Run) -> str:
     """What differs between the scenes of two runs; empty where they are the same."""
-    theirs, ours = (configs.to_dict(r.config)["data"] for r in (other, run))
+    theirs, ours = (run_config.to_dict(r.config)["data"] for r in (other, run))
     fields = (*SCENES, run.summary["split"])
     found = [f"data.{f} {theirs.get(f)}" for f in fields if theirs.get(f) != ours.get(f)]
     if other.summary["split"] != run.summary["split"]:
@@ -111,10 +111,10 @@ def _other_scenes(other: Run, run: Run) -> str:
 
 def _recipe(run: Run) -> dict[str, Any]:
     """What runs share that differ in nothing but their seed."""
-    config = configs.to_dict(run.config)
-    fields = set(configs.IDENTITY) - {"seed", "data"} | {"num_steps", "eval"}
+    config = run_config.to_dict(run.config)
+    fields = set(run_config.IDENTITY) - {"seed", "data"} | {"num_steps", "eval"}
     shared = {field: config.get(field) for field in fields}
-    shared["data"] = {k: v for k, v in config["data"].items() if k not in configs.PLACES}
+    shared["data"] = {k: v for k, v in config["data"].items() if k not in run_config.PLACES}
     return shared
 
 
@@ -146,7 +146,7 @@ def _seeds(runs: Sequence[Run], names: Sequence[str]) -> Group:
 
 
 def published(run: Run, names: Sequence[str]) -> list[Group]:
-    """What papers report on the same data, from `config.published`; nothing on drawn data.
+    """What papers report on the same data, from `config.published`; nothing on synthetic data.
 
     An entry names its method, source and dataset, and has scores in [0, 1] as `[mean, std]`.
     """

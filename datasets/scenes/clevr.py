@@ -1,7 +1,7 @@
 """CLEVR with masks, drawn by a ray caster in JAX.
 
-Scenes follow the published law (`layout`), pictures Blender's: the same camera, lights, floor,
-shapes and node materials, at 2x2 samples a pixel. Its pictures are 38 to 43 dB (PSNR) from
+Scenes follow the published distribution (`layout`), pictures Blender's: the same camera, lights,
+floor, shapes and node materials, at 2x2 samples a pixel. Its pictures are 38 to 43 dB (PSNR) from
 Blender's of the same scenes. They are still not CLEVR's: name the variant with every number.
 
     image, labels = render(sample_scene(seed=0, index=0))
@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from datasets.errors import DatasetError
-from datasets.scenes import clevr_materials, film, layout, studio
-from datasets.scenes.film import Window
+from datasets.scenes import clevr_materials, layout, sampling, studio
 from datasets.scenes.ray_casting import Vec
+from datasets.scenes.sampling import Window
 
 SHAPES = ("cube", "sphere", "cylinder")
 COLORS = {
@@ -90,10 +90,10 @@ def render_batch(
     window = window or Window()
     seeds = np.zeros(len(scenes), int) if seeds is None else np.asarray(seeds)
     packed = [
-        (pack(scene), film.noise_start(seed)) for scene, seed in zip(scenes, seeds, strict=True)
+        (pack(scene), sampling.noise_start(seed)) for scene, seed in zip(scenes, seeds, strict=True)
     ]
     draw_scenes = functools.partial(_draw_scenes, height=height, width=width, window=window)
-    return film.draw_all(draw_scenes, packed, height, width)
+    return sampling.draw_all(draw_scenes, packed, height, width)
 
 
 def pack(scene: Mapping[str, Any]) -> studio.Scene:
@@ -139,19 +139,19 @@ def _value(vocabulary: Mapping[str, Any], field: str, value: str) -> Any:
 @functools.partial(jax.jit, static_argnames=("height", "width", "window"))
 def _draw_scenes(
     scenes: studio.Scene, starts: Any, height: int, width: int, window: Window
-) -> film.Drawn:
+) -> sampling.Drawn:
     draw_one = functools.partial(_draw_scene, height=height, width=width, window=window)
-    return film.draw_group(draw_one, (scenes, starts))
+    return sampling.draw_group(draw_one, (scenes, starts))
 
 
 def _draw_scene(
     scene: studio.Scene, start: Any, height: int, width: int, window: Window
-) -> film.Drawn:
-    columns, rows = film.sample_positions(height, width, window)
-    column, row = film.everywhere(
+) -> sampling.Drawn:
+    columns, rows = sampling.sample_positions(height, width, window)
+    column, row = sampling.everywhere(
         start[0] + jnp.arange(len(columns)), start[1] + jnp.arange(len(rows))
     )
-    origin, direction = studio.camera_rays(scene, *film.everywhere(columns, rows))
+    origin, direction = studio.camera_rays(scene, *sampling.everywhere(columns, rows))
     seen = studio.trace_view(scene, clevr_materials.SOLIDS, columns, rows)
     distance, index = studio.before_sweep(origin, direction, *seen)
     point, view = origin + direction * distance, -direction
@@ -162,7 +162,7 @@ def _draw_scene(
         clevr_materials.metal_radiance,
     )
     material = jnp.where(index < 0, 0, 1 + scene.metal[index].astype(jnp.int32))
-    groups = film.grouped(material, len(materials), height, width)
+    groups = sampling.grouped(material, len(materials), height, width)
     radiance = Vec.full(column.shape)
     for group, radiance_of in enumerate(materials):
 
@@ -170,13 +170,13 @@ def _draw_scene(
             picked = jax.tree.map(lambda a: a[ids], (point, index, view, column, row))
             return radiance_of(scene, *picked)
 
-        radiance = film.shade_group(groups, group, radiance, shade)
-    return film.develop(radiance, height, width), _labels(scene, height, width, window)
+        radiance = sampling.shade_group(groups, group, radiance, shade)
+    return sampling.tonemap(radiance, height, width), _labels(scene, height, width, window)
 
 
 def _labels(scene: studio.Scene, height: int, width: int, window: Window) -> jax.Array:
     """The object at each pixel's centre, plus 1: uint8 [height, width]."""
-    places = film.pixel_centres(height, width, window)
+    places = sampling.pixel_centres(height, width, window)
     _, index = studio.trace_view(scene, clevr_materials.SOLIDS, *places)
     return (index + 1).astype(jnp.uint8).reshape(height, width)
 
@@ -201,7 +201,7 @@ def visible_pixels(scene: Mapping[str, Any]) -> np.ndarray:
 
 # ---------------------------------------------------------------- scenes
 def sample_scene(seed: int, index: int) -> dict[str, Any]:
-    """Scene `index` of the endless set `seed`, by CLEVR's law.
+    """Scene `index` of the endless set `seed`, by CLEVR's distribution.
 
     Returns:
       `objects` (each x, y, r, size, shape, color, material, rotation in degrees, 3d_coords and
@@ -213,19 +213,19 @@ def sample_scene(seed: int, index: int) -> dict[str, Any]:
     if seed < 0 or index < 0:
         raise DatasetError(f"seed={seed!r}, index={index!r}: must not be negative")
     rng = np.random.default_rng([seed, index])
-    scene = layout.rig(rng)
+    scene = layout.camera_and_lights(rng)
     count = int(rng.integers(layout.MIN_OBJECTS, layout.MAX_OBJECTS + 1))
     camera = np.asarray(scene["camera"])
     while True:
         objects = layout.place(rng, count, SIZES, camera)
         if objects is None:
             continue
-        scene["objects"] = [_dressed(rng, o) for o in objects]
+        scene["objects"] = [_with_appearance(rng, o) for o in objects]
         if (visible_pixels(scene) >= layout.MIN_VISIBLE).all():
-            return scene | {"objects": layout.located(camera, scene["objects"])}
+            return scene | {"objects": layout.with_coordinates(camera, scene["objects"])}
 
 
-def _dressed(rng: np.random.Generator, placed: dict[str, Any]) -> dict[str, Any]:
+def _with_appearance(rng: np.random.Generator, placed: dict[str, Any]) -> dict[str, Any]:
     """An object with its shape, colour, rotation and material drawn."""
     return placed | {
         "shape": SHAPES[rng.integers(len(SHAPES))],
@@ -273,7 +273,7 @@ def draw(
       k + 1), `num_objects` int32 [N], and `attributes` of the scenes.
     """
     indices = [int(i) for i in indices]
-    scenes = film.on_all_cores(functools.partial(sample_scene, seed), indices)
+    scenes = sampling.on_all_cores(functools.partial(sample_scene, seed), indices)
     images, labels = render_batch(scenes, height, width, window=window, seeds=indices)
     counts = np.array([len(scene["objects"]) for scene in scenes], np.int32)
     return {"image": images, "segmentation": labels, "num_objects": counts} | attributes(scenes)

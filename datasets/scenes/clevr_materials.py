@@ -210,7 +210,7 @@ def _arriving(
 
     `spots` is (column, row, dimension); `lights` is a range of them that stands for all.
     """
-    seen = studio.glimpse_objects(scene, SOLIDS, origin, direction, skip)
+    seen = studio.intersect_hulls(scene, SOLIDS, origin, direction, skip)
     t, index = studio.before_sweep(origin, direction, *seen)
     missed = t >= FAR
     point = origin + direction * jnp.where(missed, 50.0, t)

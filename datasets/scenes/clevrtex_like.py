@@ -1,4 +1,4 @@
-"""Scenes in the manner of ClevrTex (Karazija et al. 2021), drawn by CLEVR's ray caster.
+"""Scenes in the style of CLEVRTex (Karazija et al. 2021), drawn by CLEVR's ray caster.
 
 The camera, the lights, the placement and the variants are ClevrTex's; its photographed materials
 are replaced by procedural ones and its monkey by a head. Scores on these pictures are not
@@ -26,8 +26,8 @@ import jax
 import numpy as np
 
 from datasets.errors import DatasetError
-from datasets.scenes import clevr, film, layout, random, studio, textured_solids, textures
-from datasets.scenes.film import Window
+from datasets.scenes import clevr, layout, random, sampling, studio, textured_solids, textures
+from datasets.scenes.sampling import Window
 from datasets.scenes.textured_solids import SOLIDS
 
 PLAIN, GRASS = "plain", "meadow"
@@ -83,22 +83,22 @@ def sample_scene(seed: int, index: int, variant: str = "full") -> dict[str, Any]
     Raises:
       DatasetError: there is no such variant, or seed or index is negative.
     """
-    law = _variant(variant)
+    spec = _variant(variant)
     if seed < 0 or index < 0:
         raise DatasetError(f"seed={seed!r}, index={index!r}: must not be negative")
     rng = np.random.default_rng([seed, index, list(VARIANTS).index(variant)])
-    scene = layout.rig(rng)
+    scene = layout.camera_and_lights(rng)
     count = int(rng.integers(layout.MIN_OBJECTS, layout.MAX_OBJECTS + 1))
-    scene |= {"variant": variant, "ground_material": str(rng.choice(law.grounds))}
+    scene |= {"variant": variant, "ground_material": str(rng.choice(spec.grounds))}
     camera = np.asarray(scene["camera"])
     while True:
-        placed = layout.place(rng, count, law.sizes, camera)
+        placed = layout.place(rng, count, spec.sizes, camera)
         if placed is None:
             continue
-        scene["objects"] = [_dressed(rng, scene, law, o) for o in placed]
+        scene["objects"] = [_with_appearance(rng, scene, spec, o) for o in placed]
         shown = np.bincount(label_map(scene).ravel(), minlength=count + 1)[1:]
         if (shown >= layout.MIN_VISIBLE).all():
-            return scene | {"objects": layout.located(camera, scene["objects"])}
+            return scene | {"objects": layout.with_coordinates(camera, scene["objects"])}
 
 
 def _variant(name: str) -> Variant:
@@ -107,17 +107,17 @@ def _variant(name: str) -> Variant:
     return VARIANTS[name]
 
 
-def _dressed(
-    rng: np.random.Generator, scene: Mapping[str, Any], law: Variant, placed: dict[str, Any]
+def _with_appearance(
+    rng: np.random.Generator, scene: Mapping[str, Any], spec: Variant, placed: dict[str, Any]
 ) -> dict[str, Any]:
     """An object with its shape, material, colour and rotation drawn."""
-    shape = str(rng.choice(law.shapes))
+    shape = str(rng.choice(spec.shapes))
     radius = placed["r"] / (math.sqrt(2) if shape == "cube" else 1)
-    material = str(rng.choice(law.materials))
+    material = str(rng.choice(spec.materials))
     return placed | {
         "r": radius,
         "shape": shape,
-        "material": scene["ground_material"] if law.shared else material,
+        "material": scene["ground_material"] if spec.shared else material,
         "color": str(rng.choice(list(clevr.COLORS))) if material in _FINISHES else None,
         "rotation": float(rng.uniform(0, 360)),
     }
@@ -164,7 +164,7 @@ def _pack(scene: Mapping[str, Any], seed: int) -> tuple[studio.Scene, textures.M
     offsets = np.floor(random.uniform(int(seed), entity, np.arange(3)) * 64)
     offsets[:, 2] += 0.5
     packed = studio.pack(scene["camera"], scene["lights"], rows, [(0, 0, 0)] * len(objects))
-    return packed, textures.material_rows(recipes, offsets), film.noise_start(seed)
+    return packed, textures.material_rows(recipes, offsets), sampling.noise_start(seed)
 
 
 # ---------------------------------------------------------------- pictures
@@ -198,7 +198,7 @@ def render_batch(
     draw_scenes = functools.partial(
         _draw_scenes, height=height, width=width, window=window or Window()
     )
-    return film.draw_all(draw_scenes, packed, height, width)
+    return sampling.draw_all(draw_scenes, packed, height, width)
 
 
 @functools.partial(jax.jit, static_argnames=("height", "width", "window"))
@@ -209,9 +209,9 @@ def _draw_scenes(
     height: int,
     width: int,
     window: Window,
-) -> film.Drawn:
+) -> sampling.Drawn:
     draw_one = functools.partial(textured_solids.picture, height=height, width=width, window=window)
-    return film.draw_group(draw_one, (scenes, materials, starts))
+    return sampling.draw_group(draw_one, (scenes, materials, starts))
 
 
 def render(
@@ -262,7 +262,7 @@ def draw(
       `image`, `segmentation`, `num_objects` as `clevr.draw`, and `attributes` of the scenes.
     """
     indices = [int(i) for i in indices]
-    scenes = film.on_all_cores(lambda index: sample_scene(seed, index, variant), indices)
+    scenes = sampling.on_all_cores(lambda index: sample_scene(seed, index, variant), indices)
     images, labels = render_batch(scenes, height, width, window=window, seeds=indices)
     counts = np.array([len(scene["objects"]) for scene in scenes], np.int32)
     return {"image": images, "segmentation": labels, "num_objects": counts} | attributes(scenes)

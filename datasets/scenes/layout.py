@@ -1,4 +1,4 @@
-"""CLEVR's scene law: where objects stand, how camera and lights are shaken (NumPy).
+"""CLEVR's scene distribution: where objects stand, how camera and lights are shaken (NumPy).
 
 As published in clevr-dataset-gen (`render_images.py`): 3 to 10 objects, the count fixed once per
 scene; each object tries 50 places in [-3, 3]^2 and needs a gap of 0.25 to every other and 0.4
@@ -31,7 +31,7 @@ def floor_directions(camera: np.ndarray) -> np.ndarray:
     return np.stack([right[:2], forward[:2] / np.linalg.norm(forward[:2])])
 
 
-def rig(rng: np.random.Generator) -> dict[str, Any]:
+def camera_and_lights(rng: np.random.Generator) -> dict[str, Any]:
     """A shaken camera and lights: `camera`, `camera_m` (4x4 world matrix) and `lights`."""
     camera = np.asarray(studio.CAMERA) + rng.uniform(-CAMERA_JITTER, CAMERA_JITTER, 3)
     lights = {
@@ -79,7 +79,7 @@ def _has_room(spot: Spot, radius: float, taken: list[tuple[Spot, float]]) -> boo
     return True
 
 
-def located(camera: np.ndarray, objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def with_coordinates(camera: np.ndarray, objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Objects with `3d_coords` and `pixel_coords`, as CLEVR records them."""
     coordinates = [[o["x"], o["y"], o["r"]] for o in objects]
     pixels = project(camera, np.array(coordinates)).tolist()

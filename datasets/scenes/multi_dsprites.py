@@ -128,22 +128,22 @@ def batch(seed: int, index: np.ndarray, *, kind: str) -> dict[str, np.ndarray]:
       padding last: `x`, `y`, `shape`, `visibility`, `orientation`, `scale` [N, E], `color`
       [N, E, C] in [0, 1].
     """
-    law, index = KINDS[kind], np.asarray(index, np.int64)
-    span = law.max_sprites - law.min_sprites + 1
-    count = law.min_sprites + random.integers(span, seed, index, 0)
+    spec, index = KINDS[kind], np.asarray(index, np.int64)
+    span = spec.max_sprites - spec.min_sprites + 1
+    count = spec.min_sprites + random.integers(span, seed, index, 0)
     labels = np.zeros((index.size, SIZE, SIZE), np.uint8)
-    sprites = {name: np.empty((index.size, law.max_sprites)) for name in _GRIDS}
+    sprites = {name: np.empty((index.size, spec.max_sprites)) for name in _GRIDS}
     pending, attempt = np.arange(index.size), 1
     while pending.size:
-        drawn = _sample_sprites(seed, index[pending], attempt, law.max_sprites)
+        drawn = _sample_sprites(seed, index[pending], attempt, spec.max_sprites)
         drawn_labels = _composite(drawn, count[pending])
         for name, values in drawn.items():
             sprites[name][pending] = values
         labels[pending] = drawn_labels
         hidden = _visible_sprites(drawn_labels) < count[pending]
         pending, attempt = pending[hidden], attempt + 1
-    present = np.arange(law.num_entities) <= count[:, None]
-    color = _colors(seed, index, law) * present[..., None]
+    present = np.arange(spec.num_entities) <= count[:, None]
+    color = _colors(seed, index, spec) * present[..., None]
     levels = np.rint(255 * color).astype(np.uint8)
     fields = {name: _with_background(values) * present for name, values in sprites.items()}
     return {
@@ -203,15 +203,15 @@ def _visible_sprites(labels: np.ndarray) -> np.ndarray:
     return shown[:, 1:].sum(1)
 
 
-def _colors(seed: int, index: np.ndarray, law: Kind) -> np.ndarray:
+def _colors(seed: int, index: np.ndarray, spec: Kind) -> np.ndarray:
     """Colour of every entity, [N, E, C] in [0, 1]."""
     channel = np.arange(3)
     numbers = random.uniform(
-        seed, index[:, None, None], 0, 1, np.arange(law.num_entities)[:, None], channel
+        seed, index[:, None, None], 0, 1, np.arange(spec.num_entities)[:, None], channel
     )
-    color = _PALETTES[law.sprite](numbers)
-    color[:, :1] = _PALETTES[law.ground](numbers[:, :1])
-    return color[..., : law.channels]
+    color = _PALETTES[spec.sprite](numbers)
+    color[:, :1] = _PALETTES[spec.ground](numbers[:, :1])
+    return color[..., : spec.channels]
 
 
 def _vivid(numbers: np.ndarray) -> np.ndarray:

@@ -89,14 +89,14 @@ class Solid(NamedTuple):
 
     Attributes:
       enter: (origin, direction) -> distance to the entry point, FAR where the ray misses.
-      glimpse: as `enter`, of a simpler hull: what mirrors and other surfaces see.
+      intersect_hull: as `enter`, of a simpler hull: what mirrors and other surfaces see.
       blocks: (origin, direction, limit) -> whether the ray is stopped before `limit`, by the hull.
       normal: point on the surface -> unit normal.
       convex: no ray that leaves it meets it again.
     """
 
     enter: Callable[[Vec, Vec], Any]
-    glimpse: Callable[[Vec, Vec], Any]
+    intersect_hull: Callable[[Vec, Vec], Any]
     blocks: Callable[[Vec, Vec, Any], Any]
     normal: Callable[[Vec], Vec]
     convex: bool = True
@@ -119,7 +119,7 @@ Hull = Callable[[Vec, Vec], tuple[Any, Any]]  # to where a ray enters and leaves
 def _rounded(enter: Callable[[Vec, Vec], Any], hull: Hull, normal: Callable[[Vec], Vec]) -> Solid:
     """A solid whose rounded edges lie a little inside a simpler hull."""
 
-    def glimpse(origin: Vec, direction: Vec) -> Any:
+    def intersect_hull(origin: Vec, direction: Vec) -> Any:
         near, far = hull(origin, direction)
         return jnp.where((near > 0) & (near < far), near, FAR)
 
@@ -128,7 +128,7 @@ def _rounded(enter: Callable[[Vec, Vec], Any], hull: Hull, normal: Callable[[Vec
         # A ray may start in the hull, under a rounded edge.
         return (far > jnp.maximum(near, 0.0)) & (near < limit)
 
-    return Solid(enter, glimpse, blocks, normal)
+    return Solid(enter, intersect_hull, blocks, normal)
 
 
 def _sphere_enter(origin: Vec, direction: Vec) -> Any:

@@ -1,7 +1,7 @@
 """Shapes, AKOrN's own set: two to four bright outlines on a grey ground, 40x40.
 
 The published recipe is a program seeded with 1234, so its 42,000 images can be had again exactly
-(`official`); `batch` draws by the same law from any seed.
+(`official`); `batch` draws from the same distribution from any seed.
 """
 
 import functools
@@ -49,7 +49,7 @@ STENCILS = _stencils()
 
 
 def batch(seed: int, index: np.ndarray) -> dict[str, np.ndarray]:
-    """Draws scenes of the set's law; see `_draw` for what it returns."""
+    """Draws scenes from the set's distribution; see `_draw` for what it returns."""
     index = np.asarray(index, np.int64)
     place = SIZE - _STENCIL + 1
     each = (index[:, None], np.arange(MAX_SHAPES))

@@ -240,7 +240,7 @@ def trace_view(scene: Scene, solids: tuple[Solid, ...], columns: Any, rows: Any)
     return distance.ravel(), index.ravel()
 
 
-def glimpse_objects(
+def intersect_hulls(
     scene: Scene, solids: tuple[Solid, ...], origin: Vec, direction: Vec, skip: Any
 ) -> tuple[Any, Any]:
     """Distance to the nearest object's hull and its index (FAR and -1 where there is none).
@@ -250,7 +250,7 @@ def glimpse_objects(
 
     def add_object(k: Any, best: tuple[Any, Any]) -> tuple[Any, Any]:
         def nearer(solid: Solid) -> tuple[Any, Any]:
-            t = solid.glimpse(*to_unit_frame(scene, k, origin, direction))
+            t = solid.intersect_hull(*to_unit_frame(scene, k, origin, direction))
             closer = (t < best[0]) & (skip != k)
             return jnp.where(closer, t, best[0]), jnp.where(closer, k, best[1])
 

@@ -14,13 +14,13 @@ import jax.numpy as jnp
 from datasets.scenes import (
     clevr_materials,
     distance_fields,
-    film,
     reflectance,
+    sampling,
     studio,
     textures,
 )
-from datasets.scenes.film import Window
 from datasets.scenes.ray_casting import CUBE, CYLINDER, SPHERE, Vec, dither, where
+from datasets.scenes.sampling import Window
 
 SOLIDS = {
     "cube": CUBE,
@@ -38,7 +38,7 @@ _DIELECTRIC = 0.04  # head-on reflectance
 
 def labels(scene: studio.Scene, height: int, width: int, window: Window) -> jax.Array:
     """The object at each pixel's centre, plus 1: uint8 [height, width]."""
-    places = film.pixel_centres(height, width, window)
+    places = sampling.pixel_centres(height, width, window)
     _, index = studio.trace_view(scene, tuple(SOLIDS.values()), *places)
     return (index + 1).astype(jnp.uint8).reshape(height, width)
 
@@ -50,18 +50,18 @@ def picture(
     height: int,
     width: int,
     window: Window,
-) -> film.Drawn:
+) -> sampling.Drawn:
     """Draws one scene; `materials` has the ground's row first, then the objects'."""
-    columns, rows = film.sample_positions(height, width, window)
-    column, row = film.everywhere(
+    columns, rows = sampling.sample_positions(height, width, window)
+    column, row = sampling.everywhere(
         start[0] + jnp.arange(len(columns)), start[1] + jnp.arange(len(rows))
     )
-    origin, direction = studio.camera_rays(scene, *film.everywhere(columns, rows))
+    origin, direction = studio.camera_rays(scene, *sampling.everywhere(columns, rows))
     seen = studio.trace_view(scene, tuple(SOLIDS.values()), columns, rows)
     distance, index = studio.before_sweep(origin, direction, *seen)
     point, view = origin + direction * distance, -direction
 
-    groups = film.grouped(index + 1, 1 + studio.MAX_OBJECTS, height, width)
+    groups = sampling.grouped(index + 1, 1 + studio.MAX_OBJECTS, height, width)
 
     def draw_entity(entity: Any, canvas: Vec) -> Vec:
         material = jax.tree.map(lambda a: a[entity + 1], materials)
@@ -70,11 +70,11 @@ def picture(
             picked = jax.tree.map(lambda a: a[ids], (point, view, column, row))
             return _radiance(scene, material, entity, *picked)
 
-        return film.shade_group(groups, entity + 1, canvas, shade)
+        return sampling.shade_group(groups, entity + 1, canvas, shade)
 
     # One entity at a time, so that only its own pattern is computed.
     radiance = jax.lax.fori_loop(-1, scene.count, draw_entity, Vec.full(column.shape))
-    return film.develop(radiance, height, width), labels(scene, height, width, window)
+    return sampling.tonemap(radiance, height, width), labels(scene, height, width, window)
 
 
 def _surface(scene: studio.Scene, entity: Any, point: Vec) -> tuple[Vec, Vec, Any, Any]:

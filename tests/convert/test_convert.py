@@ -10,13 +10,13 @@ from etils import epath
 from flax import nnx
 
 import launch
-from akorn_jax import config as configs
-from akorn_jax import state as states
-from akorn_jax.checkpoint import Checkpoints
+from akorn_jax import run_config
 from akorn_jax.convert import files, load_official, to_official
 from akorn_jax.convert.__main__ import main
 from akorn_jax.errors import UserError
 from akorn_jax.models import akorn, itrconv
+from akorn_jax.training import train_state
+from akorn_jax.training.checkpoint import Checkpoints
 
 ROOT = Path(__file__).parents[2]
 RECIPE = f"--config={ROOT}/configs/demo.py"
@@ -85,7 +85,7 @@ def test_converted_weights_are_what_is_evaluated(weights, tmp_path, data_dir):
     ]
     main([*SMALL, *extra, f"--weights={source}", f"--workdir={workdir}"])
     model = small_model(seed=1)
-    graphdef, params, buffers = states.split(model)
+    graphdef, params, buffers = train_state.split(model)
     with Checkpoints(epath.Path(workdir) / "checkpoints") as checkpoints:
         restored = checkpoints.restore_latest({"ema": (params, buffers)}, partial=True)
     ours = to_official(nnx.merge(graphdef, *restored.state["ema"]))
@@ -150,7 +150,7 @@ def test_files_that_are_not_there_or_of_another_kind(tmp_path):
 def test_a_directory_of_another_run_is_left_alone(weights, tmp_path):
     safetensors.numpy.save_file(weights, tmp_path / "w.safetensors")
     command = [f"--weights={tmp_path / 'w.safetensors'}", f"--workdir={tmp_path}"]
-    configs.save(configs.from_recipe(RECIPE.removeprefix("--config=")), epath.Path(tmp_path))
+    run_config.save(run_config.from_recipe(RECIPE.removeprefix("--config=")), epath.Path(tmp_path))
     with pytest.raises(UserError, match=r"belongs to a run with config.model.channels=32, not 8"):
         main([*SMALL, *command])
     assert not (tmp_path / "checkpoints").exists()

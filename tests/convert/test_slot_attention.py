@@ -4,13 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from etils import epath
 
-from akorn_jax import config as configs
-from akorn_jax import evaluate
-from akorn_jax import state as states
+from akorn_jax import evaluate, run_config
 from akorn_jax.convert import files, to_official
 from akorn_jax.convert.__main__ import main
+from akorn_jax.training import train_state
 
 ROOT = Path(__file__).parents[2]
 RECIPE = f"{ROOT}/configs/clevr6_slot_attention.py"
@@ -22,17 +20,15 @@ SMALL = [f"--config.model.{name}={value}" for name, value in SIZES.items()]
 @pytest.mark.parametrize(("variant", "dialect"), [("", "torch_gru"), (":hhousen", "hhousen")])
 def test_names_under_a_prefix(variant, dialect, prefix, tmp_path):
     """As in checkpoints of Lightning, in which the model is an attribute of another module."""
-    config = configs.override(configs.from_recipe(RECIPE + variant), SMALL)
-    model = states.build_model(config.model, seed=1)
-    model.dialect = dialect
-    official = to_official(model)
+    config = run_config.override(run_config.from_recipe(RECIPE + variant), SMALL)
+    model = train_state.build_model(config.model, seed=1)
+    official = to_official(model, dialect)
     weights = tmp_path / "weights.npz"
     np.savez(weights, **{prefix + name: array for name, array in official.items()})
     run = tmp_path / "run"
     main([f"--config={RECIPE}{variant}", *SMALL, f"--weights={weights}", f"--workdir={run}"])
-    _, loaded = evaluate.restore(states.build_model(config.model, seed=0), epath.Path(run))
-    loaded.dialect = dialect
-    for name, array in to_official(loaded).items():
+    loaded = evaluate.restore(config, run).model
+    for name, array in to_official(loaded, dialect).items():
         np.testing.assert_array_equal(array, official[name])
 
 

@@ -7,10 +7,10 @@ import pytest
 import tensorflow_datasets as tfds
 
 import datasets.tetrominoes
-from datasets import beam_scenes
+from datasets import beam
 from datasets.errors import DatasetError
 from datasets.scenes import tetrominoes as scenes
-from datasets.streams import Source
+from datasets.sources import Source
 
 HAS_BEAM = importlib.util.find_spec("apache_beam") is not None
 
@@ -25,7 +25,7 @@ def prepare_with_beam(data_dir, config="procedural", **source):
 
 @pytest.mark.skipif(not HAS_BEAM, reason="apache-beam is not installed")
 def test_beam_draws_the_same_records_in_the_same_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(beam_scenes, "_SCENES_PER_ELEMENT", 7)
+    monkeypatch.setattr(beam, "_SCENES_PER_ELEMENT", 7)
     prepare_with_beam(tmp_path, seed=3, max_records=40)
     builder = tfds.builder("tetrominoes/procedural", data_dir=tmp_path)
     drawn = scenes.batch(3, np.arange(40))
@@ -46,4 +46,4 @@ def test_published_files_are_not_for_beam(tmp_path):
 @pytest.mark.skipif(HAS_BEAM, reason="apache-beam is installed")
 def test_says_that_beam_is_missing():
     with pytest.raises(DatasetError, match="apache-beam is missing"):
-        beam_scenes.transform(scenes.batch, range(3), 0)
+        beam.transform(scenes.batch, range(3), 0)

@@ -1,4 +1,4 @@
-"""Procedural Multi-dSprites: dSprites' geometry, the published law, the same scene always."""
+"""Procedural Multi-dSprites: dSprites' geometry, the published distribution, deterministic."""
 
 import colorsys
 
@@ -86,19 +86,19 @@ def test_label_maps_are_the_sprites_later_over_earlier(drawn):
 
 
 def test_every_listed_sprite_shows(drawn):
-    law, batch = drawn
+    spec, batch = drawn
     listed = batch["visibility"].sum(1) - 1
     shown = [len(np.unique(labels)) - 1 for labels in batch["segmentation"]]
     np.testing.assert_array_equal(listed, shown)
-    assert listed.min() == law.min_sprites
-    assert listed.max() == law.max_sprites
-    assert batch["visibility"].shape == (NUM, law.num_entities)
+    assert listed.min() == spec.min_sprites
+    assert listed.max() == spec.max_sprites
+    assert batch["visibility"].shape == (NUM, spec.num_entities)
     assert (batch["visibility"][:, 0] == 1).all()
 
 
 def test_counts_are_uniform(drawn):
-    law, batch = drawn
-    counts = np.bincount((batch["visibility"].sum(1) - 1).astype(int))[law.min_sprites :]
+    spec, batch = drawn
+    counts = np.bincount((batch["visibility"].sum(1) - 1).astype(int))[spec.min_sprites :]
     expected = NUM / len(counts)
     assert (abs(counts - expected) < 4 * np.sqrt(expected)).all()
 
@@ -126,8 +126,8 @@ def test_palettes():
 
 
 def test_a_scene_depends_on_seed_and_index_alone(drawn):
-    law, batch = drawn
-    kind = next(name for name, value in scenes.KINDS.items() if value is law)
+    spec, batch = drawn
+    kind = next(name for name, value in scenes.KINDS.items() if value is spec)
     some = np.array([3, 77, 411])
     for name, values in scenes.batch(0, some, kind=kind).items():
         np.testing.assert_array_equal(values, batch[name][some], err_msg=name)

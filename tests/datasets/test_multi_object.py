@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tensorflow_datasets.proto import tf_example_pb2
 
-from datasets import cores, multi_object, schemas, tfrecord, wire
+from datasets import multi_object, schemas, tfrecord, wire
 from datasets.errors import DatasetError
 
 NAMES = sorted(schemas.SCHEMAS)
@@ -262,7 +262,7 @@ def test_write_refuses_what_read_would(tmp_path, records):
 @pytest.mark.parametrize("dataset", ["tetrominoes", "multi_dsprites/binarized", "clevr_with_masks"])
 def test_the_bad_record_of_many(tmp_path, random_record, monkeypatch, dataset):
     """Small records are decoded together, large ones read ahead: those before it come out."""
-    monkeypatch.setattr(cores, "available", lambda: 2)
+    monkeypatch.setattr(tfrecord, "_cores", lambda: 2)
     threads = threading.active_count()
     schema = schemas.find(dataset)
     rng = np.random.default_rng(4)
@@ -293,7 +293,7 @@ def test_fields_in_another_order(tmp_path, records):
 
 def test_reads_a_few_records_ahead(tmp_path, monkeypatch):
     """The memory of large records is bounded, and a reader that is dropped leaves no thread."""
-    monkeypatch.setattr(cores, "available", lambda: 2)
+    monkeypatch.setattr(tfrecord, "_cores", lambda: 2)
     path = tmp_path / "file"
     tfrecord.write_records(path, [b"data"] * 12)
     file = tfrecord.RecordFile(path)

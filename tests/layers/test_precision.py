@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from akorn_jax import state as states
 from akorn_jax.layers import precision
+from akorn_jax.training import train_state
 
 MODELS = {
     "akorn": {"heads": 2},
@@ -18,12 +18,12 @@ MODELS = {
 
 def build(name, **fields):
     size = {"channels": 16, "num_steps": 3, "patch_size": 4, "image_size": 16}
-    return states.build_model({"name": name, **size, **MODELS[name], **fields}, seed=0)
+    return train_state.build_model({"name": name, **size, **MODELS[name], **fields}, seed=0)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_ends_of_a_network_stay_float32(name):
-    _, params, _ = states.split(build(name))
+    _, params, _ = train_state.split(build(name))
     types = {}
     for path, leaf in nnx.to_flat_state(precision.cast(params, "bfloat16")):
         types.setdefault(path[0], set()).add(jnp.dtype(leaf.dtype).name)
@@ -36,7 +36,7 @@ def test_the_ends_of_a_network_stay_float32(name):
 
 def test_bfloat16_hardly_turns_the_gradient():
     model = build("akorn", pool="avg")  # a max may choose another token
-    graphdef, params, buffers = states.split(model)
+    graphdef, params, buffers = train_state.split(model)
     images = jax.random.uniform(jax.random.key(0), (8, 16, 16, 3))
     target = jax.random.normal(jax.random.key(1), (8, 16))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from akorn_jax.layers.noise import Noise
@@ -52,6 +53,62 @@ def relative(actual: np.ndarray, expected: np.ndarray) -> float:
     if actual.shape != expected.shape:
         return float("inf")
     return float(np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-12))
+
+
+def assert_gradients(
+    ours: dict[str, np.ndarray],
+    arrays: dict[str, np.ndarray],
+    suffix: str = "",
+    *,
+    rtol: float = 2e-4,
+    zero: tuple[str, ...] = (),
+) -> None:
+    """Compares gradients by official name with `grad/...` and with `gradsub/...`.
+
+    Of large arrays files hold the flattened gradient `[::stride]` alone.
+
+    Args:
+        suffix: behind "grad" and "gradsub", e.g. "_second".
+        zero: ends of names whose gradient is 0 but for rounding.
+    """
+    sampled = below(arrays, f"gradsub{suffix}/")
+    official = below(arrays, f"grad{suffix}/") | sampled
+    assert official, "the file has gradients"
+    largest = max(np.abs(gradient).max() for gradient in official.values())
+    for name, expected in official.items():
+        actual = np.asarray(ours[name])
+        if name in sampled:
+            actual = actual.ravel()[:: int(arrays[f"stride/{name}"])]
+        if name.endswith(zero):
+            assert np.abs(actual).max() < 1e-5 * largest, name
+        else:
+            assert relative(actual, expected) < rtol, (name, relative(actual, expected))
+
+
+def record(monkeypatch: pytest.MonkeyPatch, owner: type, *methods: str) -> dict[str, object]:
+    """What methods return, by name, as they are called from now on: intermediate results."""
+    seen = {}
+
+    def recording(name: str) -> Callable:
+        method = getattr(owner, name)
+
+        def call(*args, **kwargs):
+            seen[name] = method(*args, **kwargs)
+            return seen[name]
+
+        return call
+
+    for name in methods:
+        monkeypatch.setattr(owner, name, recording(name))
+    return seen
+
+
+def assert_sampled(ours: np.ndarray, arrays: dict[str, np.ndarray], key: str, rtol: float) -> None:
+    """Compares with `arrays[key]`, of which files may hold every `arrays["sub"]`-th entry alone."""
+    expected, ours = arrays[key], np.asarray(ours)
+    if expected.shape != ours.shape:
+        ours = ours.ravel()[:: int(arrays["sub"])]
+    assert relative(ours, expected) < rtol, key
 
 
 class Recorded(Noise):

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from akorn_jax import losses, properties
+from akorn_jax import losses
 from akorn_jax.convert import load_official, to_official
+from akorn_jax.data import properties
 from akorn_jax.layers.slot_attention import SlotAttention
 from akorn_jax.models import set_prediction, slot_attention
 

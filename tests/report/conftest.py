@@ -4,21 +4,21 @@ import jax
 import pytest
 from etils import epath
 
-from akorn_jax import config as configs
-from akorn_jax import evaluate, optimizer, provenance, writers
-from akorn_jax import state as states
-from akorn_jax.checkpoint import Checkpoints
+from akorn_jax import evaluate, optimizer, run_config
+from akorn_jax.runtime import provenance, writers
+from akorn_jax.training import train_state
+from akorn_jax.training.checkpoint import Checkpoints
 from configs import demo, tetrominoes_slot_attention
 
 
 def leave_behind(config, workdir):
     """Writes what training and evaluation write."""
-    model = states.build_model(config.model, config.seed)
-    transformation, _ = optimizer.make(config.optimizer, config.num_steps)
-    configs.make_directory(workdir)
-    configs.save(config, workdir)
+    model = train_state.build_model(config.model, config.seed)
+    tx, _ = optimizer.make(config.optimizer, config.num_steps)
+    run_config.make_directory(workdir)
+    run_config.save(config, workdir)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
-        checkpoints.save(config.num_steps, jax.jit(lambda: states.create(model, transformation))())
+        checkpoints.save(config.num_steps, jax.jit(lambda: train_state.create(model, tx))())
     writer = writers.SummaryWriter(workdir)
     for step in range(4, config.num_steps + 1, 4):
         values = {"loss": 5 - step / 10, "images_per_sec": 800.0, "step_seconds": 0.25}

@@ -10,10 +10,9 @@ from etils import epath
 from flax import nnx
 from PIL import Image
 
-from akorn_jax import config as configs
-from akorn_jax import evaluate
-from akorn_jax import state as states
+from akorn_jax import evaluate, run_config
 from akorn_jax.metrics import fg_ari
+from akorn_jax.training import train_state
 from configs import base, demo
 from docs import make_figures
 
@@ -45,15 +44,15 @@ def test_the_tour_in_the_repository_was_run():
 
 
 def test_the_kept_checkpoint_separates_pieces(data_dir):
-    config = base.complete(configs.from_workdir(KEPT))
+    config = base.complete(run_config.from_workdir(KEPT))
     config.data_dir = str(data_dir)
     config.data.test, config.eval.num_workers = (64, 96), 1
     examples = evaluate.load(config)
-    untrained = states.build_model(config.model, config.seed)
-    step, trained = evaluate.restore(untrained, KEPT)
+    untrained = train_state.build_model(config.model, config.seed)
+    step, trained, *_ = evaluate.restore(config, KEPT)
     assert step == config.num_steps == 2500
     scores = [
-        fg_ari(examples.labels, evaluate.segment(model, examples, config)).mean()
+        fg_ari(examples.segmentation, evaluate.segment(model, examples, config)).mean()
         for model in (trained, untrained)
     ]
     summary = json.loads((KEPT / "metrics.json").read_text())
@@ -63,7 +62,7 @@ def test_the_kept_checkpoint_separates_pieces(data_dir):
 
 
 def test_the_kept_checkpoint_is_the_demo_and_small_and_of_no_machine():
-    kept, recipe = map(configs.to_dict, (configs.from_workdir(KEPT), demo.get_config()))
+    kept, recipe = map(run_config.to_dict, (run_config.from_workdir(KEPT), demo.get_config()))
     assert {name: kept[name] for name in ("model", "task", "optimizer", "seed")} == {
         name: recipe[name] for name in ("model", "task", "optimizer", "seed")
     }
@@ -83,9 +82,8 @@ def test_a_runs_weights_are_kept_alone(oscillators_config, oscillators_run, tmp_
     assert sorted(path.name for path in folder.iterdir()) == [
         "checkpoints", "config.json", "metrics.json",
     ]  # fmt: skip
-    model = states.build_model(oscillators_config.model, 0)
-    _, theirs = evaluate.restore(model, oscillators_run)
-    step, ours = evaluate.restore(model, epath.Path(folder))
+    theirs = evaluate.restore(oscillators_config, oscillators_run).model
+    step, ours, *_ = evaluate.restore(oscillators_config, folder)
     assert step == oscillators_config.num_steps
     for a, b in zip(*(jax.tree.leaves(nnx.state(m)) for m in (theirs, ours)), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 from akorn_jax.models import slot_attention
 from akorn_jax.outputs import ModelOutput
 from akorn_jax.tasks.autoencoding import Task
+from akorn_jax.tasks.base import Context
 
 KEY = jax.random.key(0)
 
@@ -22,8 +23,11 @@ def batch():
     return {"image": rng.integers(0, 256, (8, 8, 8, 3), np.uint8)}
 
 
+CTX = Context(step=jnp.zeros((), jnp.int32), key=KEY, train=True)
+
+
 class Gray(nnx.Module):
-    """Draws every image gray, and is punished by 0.5 for it."""
+    """Reconstructs every image gray, with a term of 0.5 for it."""
 
     def __call__(self, images, *, key, train):
         assert train
@@ -32,11 +36,12 @@ class Gray(nnx.Module):
 
 
 def test_loss_is_the_squared_error_between_minus_one_and_one_plus_terms(batch):
-    loss, metrics = Task().loss(Gray(), batch, KEY)
+    loss, aux = Task(weights={"mse": 1.0, "dull": 3}).loss(Gray(), batch, CTX)
+    metrics = aux.metrics
     error = np.mean((batch["image"] / 127.5 - 1) ** 2)
     np.testing.assert_allclose(metrics["mse"], error, rtol=1e-5)
     np.testing.assert_allclose(metrics["dull"], 0.5)
-    np.testing.assert_allclose(loss, error + 0.5, rtol=1e-5)
+    np.testing.assert_allclose(loss, error + 1.5, rtol=1e-5)
 
 
 def test_flip_mirrors_some_images():
@@ -48,7 +53,7 @@ def test_flip_mirrors_some_images():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (64, 4, 4, 3), np.uint8)
     model = Seen()
-    loss, _ = Task(flip=True).loss(model, {"image": image}, KEY)
+    loss, _ = Task(flip=True).loss(model, {"image": image}, CTX)
     assert loss == 0, "the target is mirrored with the input"
     seen = np.round(np.asarray(model.images[...]) * 255)
     same = (seen == image).all((1, 2, 3))

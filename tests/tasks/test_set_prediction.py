@@ -1,7 +1,5 @@
 """Set prediction: targets, matching, loss and evaluation."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +7,8 @@ import pytest
 from flax import nnx
 from scipy.optimize import linear_sum_assignment
 
-from akorn_jax import losses, properties
+from akorn_jax import losses
+from akorn_jax.data import properties
 from akorn_jax.evaluation import set_prediction as evaluation
 from akorn_jax.outputs import ModelOutput
 from akorn_jax.tasks.set_prediction import Task
@@ -154,21 +153,6 @@ def test_scores(attributes):
     scores = evaluation.scores(shifted, target)
     assert scores["ap_inf"] == scores["ap_1"] == scores["ap_0.5"] == 1
     assert scores["ap_0.25"] == scores["ap_0.125"] == 0
-
-
-def test_prediction_covers_every_image_once():
-    class Pixel(nnx.Module):
-        def __call__(self, images, *, key, num_slots):
-            return ModelOutput(logits=images[:, :1, 0, :1].repeat(num_slots, axis=1))
-
-    images = np.arange(7, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
-    for batch_size, num_slots in itertools.product((3, 7, 10), (1, 2)):
-        arguments = {"num_slots": num_slots}
-        pred = evaluation.predict(
-            Pixel(), images, batch_size=batch_size, seed=0, arguments=arguments
-        )
-        assert pred.shape == (7, num_slots, 1)
-        np.testing.assert_allclose(pred[:, 0, 0] * 255, np.arange(7), atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from datasets.errors import DatasetError
-from datasets.scenes import clevr, clevr_materials, film, layout, studio
-from datasets.scenes.film import Window
+from datasets.scenes import clevr, clevr_materials, layout, sampling, studio
 from datasets.scenes.ray_casting import CUBE, CYLINDER, FAR, Vec
+from datasets.scenes.sampling import Window
 
 BLENDER = Path(__file__).parents[2] / "fixtures" / "clevr_blender"
 SCENES = json.loads((BLENDER / "scenes.json").read_text())
@@ -105,7 +105,7 @@ def test_tiles_find_what_every_ray_meets():
     scene = jax.tree.map(jnp.asarray, clevr.pack(SCENES[1]))
     solids = clevr_materials.SOLIDS
     columns, rows = jnp.arange(0.5, 320, 4), jnp.arange(0.5, 240, 4)
-    origin, direction = studio.camera_rays(scene, *film.everywhere(columns, rows))
+    origin, direction = studio.camera_rays(scene, *sampling.everywhere(columns, rows))
     nearest = np.stack(
         [
             solids[scene.kind[k]].enter(*studio.to_unit_frame(scene, k, origin, direction))

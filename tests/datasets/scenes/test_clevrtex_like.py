@@ -7,8 +7,8 @@ import pytest
 
 from datasets.errors import DatasetError
 from datasets.scenes import clevrtex_like, distance_fields, layout, textures
-from datasets.scenes.film import Window
 from datasets.scenes.ray_casting import FAR, Vec
+from datasets.scenes.sampling import Window
 
 FIELDS = {
     name: getattr(distance_fields, f"_{name}")

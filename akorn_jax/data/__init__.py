@@ -1,0 +1,1 @@
+"""What lies between the disk and the step."""

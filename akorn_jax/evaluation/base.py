@@ -1,0 +1,155 @@
+"""The contract of an evaluator, and how evaluators are found and run."""
+
+import abc
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+from ml_collections import ConfigDict
+
+from akorn_jax import evaluation
+from akorn_jax.data.records import Examples
+from akorn_jax.errors import UserError
+from akorn_jax.evaluation.predict import predict
+from akorn_jax.evaluation.result import Result
+from akorn_jax.outputs import ModelOutput
+from akorn_jax.tasks.base import Task
+
+Array = jax.Array
+PyTree = Any
+
+# Modules of this package that score nothing by themselves.
+TOOLS = [
+    "base",
+    "baselines",
+    "clustering",
+    "matching",
+    "options",
+    "plots",
+    "predict",
+    "result",
+    "up_tiling",
+    "workers",
+]
+
+
+class Evaluator(abc.ABC):
+    """Scores a model. `akorn_jax/evaluation/NAME.py` exports one as `Evaluator`.
+
+    Args:
+        config: of the run; `config.eval` has what may be set.
+        task: of the run.
+    """
+
+    def __init__(self, config: ConfigDict, task: Task) -> None:
+        self.config = config
+        self.task = task
+
+    @abc.abstractmethod
+    def reduce(self, output: ModelOutput, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """What is kept of a batch, `[B, ...]` by name; runs inside jit.
+
+        Args:
+            output: of the model for the batch.
+            batch: the fields of the task's inputs, as stored (images are uint8).
+        """
+
+    @abc.abstractmethod
+    def score(self, kept: Mapping[str, Iterator[dict[str, Any]]], examples: Examples) -> Result:
+        """Scores on the host.
+
+        Args:
+            kept: of each model by name ("trained" first, "untrained"), what `reduce` kept, batch by
+                batch, without what filled up the last.
+            examples: the N scenes. Where they lack the truth, the result has no scores.
+        """
+
+
+def names() -> list[str]:
+    """The evaluators that there are."""
+    found = {module.name for module in pkgutil.iter_modules(evaluation.__path__)}
+    return sorted(found - set(TOOLS))
+
+
+def chosen(config: ConfigDict, task: Task) -> list[str]:
+    """The evaluators of a run: those of `config.eval.evaluators`, or else of the task.
+
+    Raises:
+        UserError: one that does not exist.
+    """
+    wanted = [name for name in config.eval.evaluators.split(",") if name] or list(task.evaluators)
+    for name in wanted:
+        if name not in names():
+            raise UserError(
+                f"config.eval.evaluators={config.eval.evaluators!r}: {name!r} is unknown; there "
+                f"are {', '.join(names())}."
+            )
+    return wanted
+
+
+def evaluate(
+    models: Mapping[str, nnx.Module],
+    task: Task,
+    examples: Examples,
+    config: ConfigDict,
+    *,
+    step: int,
+    task_state: PyTree = (),
+) -> Result:
+    """Scores `models["trained"]` beside the other models by all evaluators of the run.
+
+    Args:
+        models: by name, "trained" first; all of one structure.
+        task: calls them.
+        examples: N scenes.
+        config: of the run.
+        step, task_state: those of the checkpoint.
+
+    Raises:
+        UserError: an evaluator does not exist, or the settings do not fit the model.
+    """
+    results = []
+    for name in chosen(config, task):
+        module = importlib.import_module(f"akorn_jax.evaluation.{name}")
+        evaluator = module.Evaluator(config, task)
+        kept = {
+            method: predict(
+                *(model, task, examples, config),
+                step=step,
+                task_state=task_state,
+                reduce=evaluator.reduce,
+            )
+            for method, model in models.items()
+        }
+        results.append(evaluator.score(kept, examples))
+    return combined(results)
+
+
+def combined(results: Sequence[Result]) -> Result:
+    """One result of several evaluators; where two give the same name, the first counts."""
+    first = results[0]
+    for result in results[1:]:
+        methods = {
+            name: result.methods.get(name, {}) | first.methods.get(name, {})
+            for name in {**first.methods, **result.methods}
+        }
+        baselines = {
+            name: result.summary.get("baselines", {}).get(name, {}) | scores
+            for name, scores in {
+                **result.summary.get("baselines", {}),
+                **first.summary.get("baselines", {}),
+            }.items()
+        }
+        first = Result(
+            summary={**result.summary, **first.summary, "baselines": baselines},
+            columns={**first.columns, **result.columns},
+            methods=methods,
+            notes=(*first.notes, *result.notes),
+            per_image={**result.per_image, **first.per_image},
+            labels=result.labels if first.labels is None else first.labels,
+            files={**result.files, **first.files},
+        )
+    return first

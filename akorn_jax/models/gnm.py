@@ -1,0 +1,561 @@
+"""GNM, Generative Neurosymbolic Machines (arXiv 2010.12152): scenes of objects from one latent.
+
+A distributed latent z^g, drawn in T steps, gives a map of features. The map gives the prior of what
+each cell of a grid holds - presence, box, depth, appearance - so that objects are drawn together
+and a sample of the prior is a scene.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.scipy.special import logit
+
+from akorn_jax.layers.conv_lstm import ConvLSTM
+from akorn_jax.layers.distributions import (
+    Normal,
+    bernoulli_kl,
+    normal_kl,
+    normal_log_prob,
+    normal_sample,
+    relaxed_bernoulli,
+)
+from akorn_jax.layers.linear import linear
+from akorn_jax.layers.noise import Noise
+from akorn_jax.layers.spatial_transformer import corners, grid_centers, place
+from akorn_jax.layers.subpixel import Conv, ConvBlock
+from akorn_jax.outputs import ModelOutput
+
+Array = jax.Array
+
+# Bound of the presence's logits: probabilities stay 1.5e-4 away from 0 and 1.
+MAX_LOGIT = 8.8
+# Fixed prior of the raw box (size, ratio, x, y): small, about square, anywhere in the cell.
+WHERE_PRIOR = (np.float32([-1.5, 0, 0, 0]), np.float32([0.1, 0.3, 1, 1]))
+# While the bootstrap is on: the share of the foreground in every pixel, and the surest presence.
+BOOTSTRAP_ALPHA, BOOTSTRAP_PRESENCE = 0.9, 0.99
+
+State = tuple[Array, Array]
+
+
+class Cells(NamedTuple):
+    """The distributions of N = G^2 cells, row by row."""
+
+    pres: Array  # logits [B, N, 1]
+    where: Normal  # [B, N, 4], before `boxes`
+    depth: Normal  # [B, N, 1], small is near
+    what: Normal  # [B, N, D]
+
+
+class Latents(NamedTuple):
+    """A draw of `Cells`; presence in [0, 1]."""
+
+    pres: Array
+    where: Array
+    depth: Array
+    what: Array
+
+
+class MLP(nnx.Module):
+    """Linear maps, each with CELU and layer norm behind it; the last one is bare if told so."""
+
+    def __init__(
+        self, in_features: int, features: Sequence[int], *, bare: bool = True, rngs: nnx.Rngs
+    ) -> None:
+        widths = [in_features, *features]
+        normed = features[:-1] if bare else features
+        self.layers = nnx.List(linear(i, o, rngs=rngs) for i, o in itertools.pairwise(widths))
+        self.norms = nnx.List(
+            nnx.LayerNorm(n, epsilon=1e-5, use_fast_variance=False, rngs=rngs) for n in normed
+        )
+
+    def __call__(self, x: Array) -> Array:
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
+            if i < len(self.norms):
+                x = self.norms[i](jax.nn.celu(x))
+        return x
+
+
+class StructDraw(nnx.Module):
+    """The global latent z `[T, B, D]` and the map `[B, G, G, C]` that it draws (section 3.1).
+
+    Step t adds to the map what an LSTM reads from z_t. The prior of z_t knows the steps before it;
+    the posterior also sees the image's features and what the map still lacks of them.
+
+    Args:
+        channels: C.
+        grid_size: G.
+        num_steps: T.
+        latent_size: D.
+        hidden: channels of the encoder's and the decoder's LSTM.
+        prior, posterior: hidden widths of the networks that give z's distributions.
+        decoder: widths of the network behind z; the last one is a map, divisible by G^2.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        grid_size: int,
+        *,
+        num_steps: int,
+        latent_size: int,
+        hidden: Sequence[int],
+        prior: Sequence[int],
+        posterior: Sequence[int],
+        decoder: Sequence[int],
+        rngs: nnx.Rngs,
+    ) -> None:
+        cells = grid_size**2
+        if decoder[-1] % cells:
+            raise ValueError(
+                f"The last of global_decoder={tuple(decoder)} is not divisible by the {cells} "
+                "cells of the grid."
+            )
+        encoder_hidden, decoder_hidden = hidden
+        self.num_steps = num_steps
+        self.latent_size = latent_size
+        self.channels = channels
+        self.grid_size = grid_size
+        self.prior = MLP(decoder_hidden * cells, [*prior, 2 * latent_size], rngs=rngs)
+        self.posterior = MLP(encoder_hidden * cells, [*posterior, 2 * latent_size], rngs=rngs)
+        self.encoder = ConvLSTM(2 * channels + decoder_hidden, encoder_hidden, grid_size, rngs=rngs)
+        self.expand = MLP(latent_size, decoder, bare=False, rngs=rngs)
+        self.decoder = ConvLSTM(
+            decoder[-1] // cells + channels, decoder_hidden, grid_size, rngs=rngs
+        )
+        self.write = Conv(decoder_hidden, channels, 3, rngs=rngs)
+
+    def infer(self, features: Array, noise: Noise | None) -> tuple[Array, Array, Array]:
+        """A draw of the posterior.
+
+        Args:
+            features: `[B, G, G, C]`.
+            noise: one draw `[T, B, D]`; z is the posterior's mean in each step if None.
+
+        Returns:
+            z `[T, B, D]`, the map `[B, G, G, C]` and the divergence from the prior, summed over
+            steps, `[B]`.
+        """
+        B = len(features)
+
+        def step(carry, eps):
+            encoder, decoder, drawn = carry
+            seen = jnp.concatenate([features, features - drawn, decoder[0]], axis=-1)
+            encoder = self.encoder(seen, encoder)
+            q = Normal.of(self.posterior(encoder[0].reshape(B, -1)))
+            kl = jnp.sum(normal_kl(*q, *self._prior(decoder)), axis=-1)
+            z = q.mean + q.std * eps
+            return (encoder, *self._step(z, decoder, drawn)), (z, kl)
+
+        carry = (self.encoder.initial_state(B), *self._start(B))
+        carry, (z, kl) = jax.lax.scan(step, carry, self._eps(B, noise))
+        return z, carry[-1], jnp.sum(kl, axis=0)
+
+    def sample(self, batch_size: int, noise: Noise) -> Array:
+        """A draw of the prior, z `[T, B, D]`."""
+
+        def step(carry, eps):
+            p = self._prior(carry[0])
+            z = p.mean + p.std * eps
+            return self._step(z, *carry), z
+
+        return jax.lax.scan(step, self._start(batch_size), self._eps(batch_size, noise))[1]
+
+    def decode(self, z: Array) -> Array:
+        """z `[T, B, D]` to the map `[B, G, G, C]`."""
+
+        def step(carry, z):
+            return self._step(z, *carry), None
+
+        (_, drawn), _ = jax.lax.scan(step, self._start(z.shape[1]), z)
+        return drawn
+
+    def _eps(self, batch_size: int, noise: Noise | None) -> Array:
+        shape = (self.num_steps, batch_size, self.latent_size)
+        return jnp.zeros(shape) if noise is None else noise.normal(shape)
+
+    def _start(self, batch_size: int) -> tuple[State, Array]:
+        """The decoder's first state and an empty map."""
+        G = self.grid_size
+        return self.decoder.initial_state(batch_size), jnp.zeros((batch_size, G, G, self.channels))
+
+    def _prior(self, decoder: State) -> Normal:
+        return Normal.of(self.prior(decoder[0].reshape(len(decoder[0]), -1)))
+
+    def _step(self, z: Array, decoder: State, drawn: Array) -> tuple[State, Array]:
+        """What z `[B, D]` makes of the decoder's state and the map."""
+        expanded = self.expand(z).reshape(*drawn.shape[:3], -1)
+        decoder = self.decoder(jnp.concatenate([expanded, drawn], axis=-1), decoder)
+        return decoder, drawn + self.write(decoder[0])
+
+
+class Head(nnx.Module):
+    """A map `[B, G, G, C]` to the distributions of its cells; prior and posterior share it."""
+
+    def __init__(
+        self, in_features: int, channels: Sequence[int], what_size: int, *, rngs: nnx.Rngs
+    ) -> None:
+        widths = [in_features, *channels]
+        self.blocks = nnx.List(ConvBlock(i, o, 1, rngs=rngs) for i, o in itertools.pairwise(widths))
+        self.pres = linear(widths[-1], 1, rngs=rngs)
+        self.where = linear(widths[-1], 8, rngs=rngs)
+        self.depth = linear(widths[-1], 2, rngs=rngs)
+        self.what = linear(widths[-1], 2 * what_size, rngs=rngs)
+        # At first all boxes are alike, small and in the middle of their cells.
+        init = nnx.initializers.uniform(0.02)
+        kernel = init(rngs.params(), self.where.kernel.shape) - 0.01
+        self.where.kernel[...] = kernel
+        self.where.bias[...] = jnp.zeros(8).at[0].set(-1.0)
+
+    def __call__(self, features: Array) -> Cells:
+        x = features
+        for block in self.blocks:
+            x = block(x)
+        x = x.reshape(len(x), -1, x.shape[-1])  # [B, N, C]
+        return Cells(
+            pres=MAX_LOGIT * jnp.tanh(self.pres(x)),
+            where=Normal.of(self.where(x)),
+            depth=Normal.of(self.depth(x)),
+            what=Normal.of(self.what(x)),
+        )
+
+
+class Model(nnx.Module):
+    """A variational autoencoder of scenes with up to G^2 objects on a background.
+
+    The grid has G = `image_size` / product of the encoder's strides rows and columns.
+
+    Args:
+        image_size: H = W.
+        std: of a pixel around the reconstruction; the setting that matters most.
+        num_draws: T, steps of the global latent.
+        global_size, what_size, background_size: latents per step, per object, of the background.
+        encoder_channels, encoder_strides: one convolution each, with a kernel of 4 pixels where the
+            stride is 2 and of 3 where it is 1.
+        glimpse_channels: layers of the glimpse decoder. Each doubles the size, and so does one more
+            behind them: glimpses have 2^(layers + 1) pixels a side.
+        background_channels, background_upscales: layers of the background's decoder, which grow
+            from one pixel to `image_size`.
+        head_channels: of the 1 x 1 convolutions that read the cells off a map.
+        draw_channels: of the encoder's and the decoder's LSTM behind the global latent.
+        global_prior, global_posterior: hidden widths of its distributions.
+        global_decoder: widths of the network behind it; the last one is a map, divisible by G^2.
+        background_prior, background_posterior: hidden widths of the background's distributions.
+
+    Raises:
+        ValueError: the strides do not divide the image, the background does not grow to its size,
+            or the global decoder's map does not fit the grid.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 128,
+        std: float = 0.2,
+        num_draws: int = 4,
+        global_size: int = 32,
+        what_size: int = 64,
+        background_size: int = 10,
+        encoder_channels: Sequence[int] = (16, 16, 32, 32, 64, 64, 128, 128, 128),
+        encoder_strides: Sequence[int] = (2, 1, 2, 1, 2, 1, 2, 1, 2),
+        glimpse_channels: Sequence[int] = (128, 64, 32, 16, 8),
+        background_channels: Sequence[int] = (128, 64, 32, 16, 8),
+        background_upscales: Sequence[int] = (4, 2, 4, 2, 2),
+        head_channels: Sequence[int] = (128, 128),
+        draw_channels: Sequence[int] = (128, 128),
+        global_prior: Sequence[int] = (512, 512),
+        global_posterior: Sequence[int] = (512, 512),
+        global_decoder: Sequence[int] = (512, 1024, 2048),
+        background_prior: Sequence[int] = (128, 64),
+        background_posterior: Sequence[int] = (512, 256),
+        rngs: nnx.Rngs,
+    ) -> None:
+        stride = int(np.prod(encoder_strides))
+        if image_size % stride:
+            raise ValueError(
+                f"{image_size=} is not divisible by {stride}, the product of encoder_strides."
+            )
+        if np.prod(background_upscales) != image_size:
+            raise ValueError(
+                f"The product of background_upscales={tuple(background_upscales)} must be "
+                f"{image_size=}: the background grows from one pixel."
+            )
+        grid_size = image_size // stride
+        channels = encoder_channels[-1]
+        self.image_size = image_size
+        self.std = std
+        self.encoder = _encoder(encoder_channels, encoder_strides, rngs)
+        self.draw = StructDraw(
+            channels,
+            grid_size,
+            num_steps=num_draws,
+            latent_size=global_size,
+            hidden=draw_channels,
+            prior=global_prior,
+            posterior=global_posterior,
+            decoder=global_decoder,
+            rngs=rngs,
+        )
+        self.head = Head(channels, head_channels, what_size, rngs=rngs)
+        layers = len(glimpse_channels) + 1
+        self.glimpse_decoder = _decoder(
+            what_size,
+            [*glimpse_channels, 4],
+            upscales=[2] * layers,
+            kernels=[3] * layers,
+            rngs=rngs,
+        )
+        layers = len(background_channels)
+        self.background_decoder = _decoder(
+            background_size,
+            [*background_channels, 3],
+            upscales=[*background_upscales, 1],
+            kernels=[1] * layers + [3],
+            rngs=rngs,
+        )
+        self.background_prior = MLP(
+            num_draws * global_size, [*background_prior, 2 * background_size], rngs=rngs
+        )
+        self.background_posterior = MLP(
+            channels * grid_size**2, [*background_posterior, 2 * background_size], rngs=rngs
+        )
+
+    def __call__(
+        self,
+        inputs: Array,
+        *,
+        key: Array | Noise | None = None,
+        train: bool = False,
+        trajectory: bool = False,
+        temperature: float | Array = 0.5,
+        presence_prior: float | Array = 0.001,
+        bootstrap: bool | Array = False,
+    ) -> ModelOutput:
+        """Images to the terms of the objective, and to what explains them.
+
+        Args:
+            inputs: images `[B, H, W, 3]` in [0, 1], H = W = `image_size`.
+            key: draws the latents, also at evaluation.
+            train, trajectory: change nothing; all models take them.
+            temperature: of the relaxed presence.
+            presence_prior: probability of an object in `aux_pres`.
+            bootstrap: the foreground counts in every pixel, so that objects learn before the
+                background explains the image alone.
+
+        Returns:
+            terms, recon, masks and patches (the background first, then the cells row by row),
+            slots (what is in the cells), presence and boxes.
+
+        Raises:
+            ValueError: images are of another size, or there is no key.
+        """
+        if inputs.shape[1:] != (self.image_size, self.image_size, 3):
+            raise ValueError(
+                f"images have shape {inputs.shape}; the model takes [B, {self.image_size}, "
+                f"{self.image_size}, 3]: set config.model.image_size to what the data has."
+            )
+        noise = Noise.of(key)
+        B = len(inputs)
+        features = self.encoder(inputs)
+        q_bg = Normal.of(self.background_posterior(features.reshape(B, -1)))
+        z_bg = normal_sample(*q_bg, noise)
+        z_global, drawn, kl_global = self.draw.infer(features, noise)
+        q = self.head(features)
+        z = _sample(q, temperature, noise)
+        scene = self._render(z, z_bg, bootstrap)
+
+        p = self.head(drawn)
+        p_bg = self._background_prior(z_global)
+        terms = {
+            "nll": -_total(normal_log_prob(inputs, scene.recon, self.std)),
+            "kl_pres": _total(bernoulli_kl(q.pres, p.pres)),
+            "kl_where": _total(normal_kl(*q.where, *p.where)),
+            "kl_depth": _total(normal_kl(*q.depth, *p.depth)),
+            "kl_what": _total(normal_kl(*q.what, *p.what)),
+            "kl_bg": _total(normal_kl(*q_bg, *p_bg)),
+            "kl_global": kl_global,
+        }
+        # The learned prior alone lets objects become anything: fixed ones keep them objects.
+        present = jnp.maximum(z.pres, 1e-5)
+        terms |= {
+            "aux_pres": _total(bernoulli_kl(q.pres, logit(jnp.float32(presence_prior)))),
+            "aux_where": _total(present * normal_kl(*q.where, *WHERE_PRIOR)),
+            "aux_depth": _total(present * normal_kl(*q.depth)),
+            "aux_what": _total(present * normal_kl(*q.what)),
+            "aux_bg": _total(normal_kl(*q_bg)),
+        }
+        rest = 1 - jnp.sum(scene.masks, axis=1, keepdims=True)
+        return ModelOutput(
+            terms=terms,
+            recon=scene.recon,
+            masks=jnp.concatenate([rest, scene.masks], axis=1),
+            patches=jnp.concatenate([scene.background[:, None], scene.patches], axis=1),
+            slots=z.what,
+            presence=z.pres[..., 0],
+            boxes=corners(scene.where),
+        )
+
+    def sample(
+        self, num_images: int, *, key: Array | Noise, temperature: float | Array = 0.5
+    ) -> Array:
+        """Scenes of the prior, `[num_images, H, W, 3]`."""
+        noise = Noise.of(key)
+        z_global = self.draw.sample(num_images, noise)
+        return self.generate(z_global, key=noise, temperature=temperature)
+
+    def global_latent(self, images: Array, *, key: Array | Noise | None = None) -> Array:
+        """Images `[B, H, W, 3]` to a draw of their global latents `[T, B, D]`; without a key the
+        posterior's mean in every step."""
+        noise = None if key is None else Noise.of(key)
+        return self.draw.infer(self.encoder(images), noise)[0]
+
+    def interpolate(self, first: Array, last: Array, *, num_images: int) -> Array:
+        """The likeliest scenes between two images `[H, W, 3]`, along the line between their global
+        latents: `[num_images, H, W, 3]`."""
+        z = self.global_latent(jnp.stack([first, last]))  # [T, 2, D]
+        share = jnp.linspace(0, 1, num_images)[:, None]
+        return self.generate((1 - share) * z[:, :1] + share * z[:, 1:])
+
+    def generate(
+        self,
+        z_global: Array,
+        *,
+        key: Array | Noise | None = None,
+        temperature: float | Array = 0.5,
+    ) -> Array:
+        """Scenes `[B, H, W, 3]` of global latents `[T, B, D]`.
+
+        What the global latent leaves open is drawn, or takes its likeliest value without a key.
+        """
+        noise = None if key is None else Noise.of(key)
+        p_bg = self._background_prior(z_global)
+        z_bg = p_bg.mean if noise is None else normal_sample(*p_bg, noise)
+        z = _sample(self.head(self.draw.decode(z_global)), temperature, noise)
+        return self._render(z, z_bg, bootstrap=False).recon
+
+    def _background_prior(self, z_global: Array) -> Normal:
+        B = z_global.shape[1]
+        return Normal.of(self.background_prior(z_global.swapaxes(0, 1).reshape(B, -1)))
+
+    def _render(self, z: Latents, z_bg: Array, bootstrap: bool | Array) -> "Scene":
+        B, N, _ = z.what.shape
+        background = jax.nn.sigmoid(self.background_decoder(z_bg[:, None, None]))
+        glimpses = jax.nn.sigmoid(self.glimpse_decoder(z.what.reshape(B * N, 1, 1, -1)))
+        glimpses = glimpses.reshape(B, N, *glimpses.shape[1:])  # [B, N, h, w, 4]
+        return compose(glimpses, z.pres, boxes(z.where), z.depth, background, bootstrap)
+
+
+class Scene(NamedTuple):
+    """A rendered scene and its layers."""
+
+    recon: Array  # [B, H, W, 3]
+    background: Array  # [B, H, W, 3]
+    masks: Array  # [B, N, H, W], of the cells; may sum to more than 1
+    patches: Array  # [B, N, H, W, 3]
+    where: Array  # [B, N, 4], boxes
+
+
+def compose(
+    glimpses: Array,
+    presence: Array,
+    where: Array,
+    depth: Array,
+    background: Array,
+    bootstrap: bool | Array = False,
+) -> Scene:
+    """Section 3.3: glimpses in their boxes, near ones before far ones, on the background.
+
+    Args:
+        glimpses: red, green, blue and opacity in [0, 1], `[B, N, h, w, 4]`.
+        presence: `[B, N, 1]` in [0, 1].
+        where: boxes (sx, sy, tx, ty), `[B, N, 4]`.
+        depth: `[B, N, 1]`, small is near.
+        background: `[B, H, W, 3]`.
+        bootstrap: see `Model.__call__`.
+    """
+    o, alpha = glimpses[..., :3], glimpses[..., 3:]
+    presence, depth = presence[..., None, None], depth[..., None, None]
+    presence = jnp.where(bootstrap, jnp.minimum(presence, BOOTSTRAP_PRESENCE), presence)
+    alpha = alpha * presence
+    importance = alpha * jax.nn.sigmoid(-depth)
+
+    size = background.shape[1:3]
+    layers = jnp.concatenate([alpha * o, alpha, importance], axis=-1)
+    layers = place(layers, where, size, eps=1e-15)  # [B, N, H, W, 5]
+    y, masks, importance = layers[..., :3], layers[..., 3:4], layers[..., 4:]
+    foreground = jnp.sum(importance * y, axis=1) / (jnp.sum(importance, axis=1) + 1e-15)
+    # Where objects overlap the sum exceeds 1. What clips it does not stop the gradient.
+    alpha = jnp.sum(masks, axis=1)
+    alpha = alpha + jax.lax.stop_gradient(jnp.clip(alpha, 1e-15, 1.0) - alpha)
+    alpha = jnp.where(bootstrap, BOOTSTRAP_ALPHA, alpha)
+    return Scene(
+        recon=foreground + (1 - alpha) * background,
+        background=background,
+        masks=masks[..., 0],
+        patches=place(o, where, size, eps=1e-15),
+        where=where,
+    )
+
+
+def boxes(raw: Array) -> Array:
+    """(size, ratio, x, y) before their nonlinearities, `[B, N, 4]`, to boxes (sx, sy, tx, ty).
+
+    A centre lies at most one cell away from its own cell's centre.
+    """
+    grid_size = int(raw.shape[1] ** 0.5)
+    scale, ratio = jax.nn.sigmoid(raw[..., :1]), jnp.exp(raw[..., 1:2])
+    sx, sy = scale / jnp.sqrt(ratio), scale * jnp.sqrt(ratio)
+    center = grid_centers(grid_size) + 2 / grid_size * jnp.tanh(raw[..., 2:])
+    return jnp.concatenate([sx, sy, center], axis=-1)
+
+
+def _sample(cells: Cells, temperature: float | Array, noise: Noise | None) -> Latents:
+    """A draw of the cells, or their modes if there is no noise."""
+    if noise is None:
+        pres = (cells.pres > 0).astype(jnp.float32)
+        return Latents(pres, cells.where.mean, cells.depth.mean, cells.what.mean)
+    return Latents(
+        pres=relaxed_bernoulli(cells.pres, temperature, noise),
+        where=normal_sample(*cells.where, noise),
+        depth=normal_sample(*cells.depth, noise),
+        what=normal_sample(*cells.what, noise),
+    )
+
+
+def _encoder(channels: Sequence[int], strides: Sequence[int], rngs: nnx.Rngs) -> nnx.Sequential:
+    widths = [3, *channels]
+    return nnx.Sequential(
+        *(
+            ConvBlock(i, o, stride + 2, stride, rngs=rngs)
+            for i, o, stride in zip(widths[:-1], channels, strides, strict=True)
+        )
+    )
+
+
+def _decoder(
+    in_features: int,
+    channels: Sequence[int],
+    *,
+    upscales: Sequence[int],
+    kernels: Sequence[int],
+    rngs: nnx.Rngs,
+) -> nnx.Sequential:
+    """From one pixel by sub-pixel convolutions; the last one is bare."""
+    widths = [in_features, *channels]
+    last = len(channels) - 1
+    return nnx.Sequential(
+        *(
+            ConvBlock(widths[n], o, kernel, upscale=upscale, bare=n == last, rngs=rngs)
+            for n, (o, upscale, kernel) in enumerate(zip(channels, upscales, kernels, strict=True))
+        )
+    )
+
+
+def _total(x: Array) -> Array:
+    """Sums all but the first axis: one number per image."""
+    return jnp.sum(x, axis=tuple(range(1, x.ndim)))

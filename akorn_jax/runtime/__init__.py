@@ -1,0 +1,1 @@
+"""Devices, processes, files and logs: nothing of the science is here."""

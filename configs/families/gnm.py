@@ -1,0 +1,117 @@
+"""GNM (arXiv 2010.12152), as ClevrTex's authors run it (arXiv 2111.10265)."""
+
+from ml_collections import ConfigDict
+
+from configs import base, fields
+from configs.protocols import protocol
+from configs.published import published
+
+VARIANTS = ("procedural", "small")
+
+# A model for images of 32 x 32 pixels, a tenth of the published size.
+_SMALL = {
+    "image_size": 32,
+    "num_draws": 2,
+    "global_size": 16,
+    "what_size": 16,
+    "background_size": 4,
+    "encoder_channels": (16, 32, 64),
+    "encoder_strides": (2, 2, 2),
+    "glimpse_channels": (32, 16, 8),
+    "background_channels": (32, 16, 8),
+    "background_upscales": (4, 4, 2),
+    "head_channels": (64, 64),
+    "draw_channels": (64, 64),
+    "global_prior": (128,),
+    "global_posterior": (128,),
+    "global_decoder": (128, 512),
+    "background_prior": (32,),
+    "background_posterior": (64,),
+}
+
+
+def scenes(protocol_key: str, chosen: set[str], *, std: float) -> ConfigDict:
+    """Generation and discovery of objects.
+
+    Args:
+        protocol_key: of configs/data.py.
+        chosen: variants of `VARIANTS`; others are ignored.
+        std: of a pixel, see `akorn_jax.models.gnm.Model`.
+    """
+    config = base.get_config()
+    config.num_steps = 300_000
+    config.batch_size = 32
+    config.data = protocol(protocol_key, procedural="procedural" in chosen)
+    config.published = published(protocol_key)
+    config.model = fields.model("gnm", std=std)
+    config.task = _task(pace=1)
+    config.optimizer.name = "rmsprop"
+    config.optimizer.learning_rate = 1e-4
+    config.optimizer.clip_norm = 1.0
+    config.ema.decay = 0.0
+    config.ema.every = 1
+    if "small" in chosen:
+        _shrink(config)
+    return config
+
+
+def _shrink(config: ConfigDict) -> None:
+    """Minutes on a CPU core: smaller in every way, and Adam at ten times the rate."""
+    config.model = fields.model("gnm", std=config.model.std, **_SMALL)
+    config.task = _task(pace=20)
+    config.num_steps = 4000
+    config.data.size = _SMALL["image_size"]
+    config.data.test = (0, 320)
+    config.data.validation = (320, 640)
+    config.data.train = (640, 4000)
+    config.data.max_records = 4000
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 1e-3
+    config.log_every = 100
+    config.checkpoint_every = 2000
+
+
+def _task(pace: int) -> ConfigDict:
+    """The published terms and schedules, `pace` times as fast.
+
+    The prior that is fixed holds boxes small and the background simple at first, so that objects
+    and not the background explain the image; for 500 steps the background hardly counts at all.
+    The global latent costs nothing at first, so that it follows what the objects have become.
+    """
+
+    def linear(start: float, stop: float, end: int, begin: int = 0) -> dict:
+        steps = (end - begin) // pace
+        return {
+            "name": "linear",
+            "start": start,
+            "stop": stop,
+            "steps": steps,
+            "begin": begin // pace,
+        }
+
+    return fields.task(
+        "autoencoding",
+        weights={
+            "nll": 1.0,
+            "kl_pres": 1.0,
+            "kl_where": 1.0,
+            "kl_depth": 1.0,
+            "kl_what": 1.0,
+            "kl_bg": 1.0,
+            "kl_global": linear(0.0, 1.0, 100_000),
+            "aux_pres": 1.0,
+            "aux_where": linear(10.0, 1.0, 500),
+            "aux_depth": 1.0,
+            "aux_what": 1.0,
+            "aux_bg": linear(50.0, 1.0, 50_000),
+        },
+        options={
+            "temperature": linear(1.0, 0.5, 20_000, begin=1000),
+            "presence_prior": linear(0.1, 0.001, 4000),
+            "bootstrap": {
+                "name": "piecewise",
+                "values": (0.0, 1.0, 0.0),
+                "boundaries": (1, 500 // pace),
+            },
+        },
+    )
