@@ -448,6 +448,8 @@ def num_objects(example: Mapping[str, np.ndarray], count: str) -> int:
         count: "visible", the largest label that is still in the picture (as AKOrN counts), or
             "listed", the objects in the record, wherever they are.
     """
+    if COUNT_FIELD[count] not in example:
+        return 0  # the data do not say
     if count == "visible":
         return int(example["segmentation"].max())
     return int(np.sum(example["visibility"][1:]))
