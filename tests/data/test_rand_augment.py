@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from akorn_jax import augment
-from akorn_jax.rand_augment import (
+from akorn_jax.data.rand_augment import (
     OPERATIONS,
     RandAugmentation,
     center_crop,
