@@ -9,8 +9,11 @@ from configs.data import PROTOCOLS
 
 _AKORN = "arXiv 2410.13821"
 _SLOT_ATTENTION = "arXiv 2006.15055"
+_EFFICIENT_MORL = "arXiv 2106.03849"
+_CLEVRTEX = "arXiv 2111.10265"
 _FG_ARI_AND_MBO = ("fg_ari", "mbo")
 _FG_ARI = ("fg_ari",)
+_FG_ARI_AND_MIOU = ("fg_ari", "miou_clevrtex")
 _PRECISION = ("ap_inf", "ap_1", "ap_0.5", "ap_0.25", "ap_0.125")
 
 # (protocol, source, names of the scores, method: scores)
@@ -101,6 +104,33 @@ _TABLES: list[tuple[str, str, tuple[str, ...], dict[str, list[tuple[float, float
         _SLOT_ATTENTION,
         _PRECISION,
         {"Slot Attention": [(94.3, None), (86.7, None), (56.0, None), (10.8, None), (0.9, None)]},
+    ),
+    (
+        "clevr6:efficient_morl",
+        _EFFICIENT_MORL,
+        _FG_ARI,
+        {"IODINE": [(98.8, 0.0)], "Efficient MORL": [(96.2, 1.6)]},
+    ),
+    (
+        "multi_dsprites:iodine",
+        _EFFICIENT_MORL,
+        _FG_ARI,
+        {"IODINE": [(76.7, 5.6)], "Efficient MORL": [(91.2, 0.4)]},
+    ),
+    (
+        "tetrominoes:iodine",
+        _EFFICIENT_MORL,
+        _FG_ARI,
+        {"IODINE": [(99.2, 0.4)], "Efficient MORL": [(98.2, 1.8)]},
+    ),
+    (
+        "clevr10:clevrtex",
+        _CLEVRTEX,
+        _FG_ARI_AND_MIOU,
+        {
+            "IODINE": [(93.8, 0.8), (45.1, 17.9)],
+            "Efficient MORL": [(93.3, 3.2), (50.2, 22.6)],
+        },
     ),
 ]
 # Datasets on which a model is tested that was trained by another protocol.

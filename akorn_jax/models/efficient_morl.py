@@ -271,8 +271,9 @@ class Model(nnx.Module):
             trajectory: keep the attention of every layer, and the masks of every iteration (the
                 last ones repeated where a traced number of iterations is less than the model's).
             num_slots: K of this call.
-            num_iterations: I of this call, at least 0. It may be traced, for curricula without a
-                second compilation: then at most the model's own, to which it is clipped.
+            num_iterations: I of this call, at least 0. It may be traced, also as a float, for
+                curricula without a second compilation: then at most the model's own, to which it
+                is clipped.
             nll_weight, kl_weight: of the terms in the loss whose gradient the refinement sees:
                 those of the training's, e.g. GECO's multiplier.
 
@@ -291,7 +292,7 @@ class Model(nnx.Module):
         self._check(inputs, K, I)
         curriculum = isinstance(I, jax.Array)
         if curriculum:
-            I = jnp.clip(I, 0, self.num_iterations)
+            I = jnp.clip(I, 0, self.num_iterations).astype(jnp.int32)
         steps = self.num_iterations if curriculum else I
 
         noise, shape = Noise.of(key), (B, K, self.slot_size)

@@ -115,7 +115,8 @@ class Model(nnx.Module):
             comes out for an image depends (weakly, through the epsilon of a norm) on the number of
             images beside it; with a number it does not.
         released_tiling: show the refinement of slot k of image b the image (b K + k) mod B, as the
-            released code does: published numbers come from that. False shows it its own.
+            released code of the ClevrTex benchmark does, from which its numbers come. False shows
+            it its own.
     """
 
     def __init__(
