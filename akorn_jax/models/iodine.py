@@ -285,7 +285,7 @@ class Model(nnx.Module):
         # Without slot k, the masks of the others sum to 1 again.
         without = logsumexp_of_others(joint) - logsumexp_of_others(stopped[1])[..., None]
         if self.released_tiling:
-            images = inputs[jnp.arange(B * K) % B].reshape(B, K, H, W, 3)
+            images = jnp.take(inputs, jnp.arange(B * K) % B, axis=0).reshape(B, K, H, W, 3)
         else:
             images = jnp.broadcast_to(inputs[:, None], (*everywhere, 3))
         maps = [
