@@ -19,6 +19,7 @@ from akorn_jax.layers.dropout import dropout
 from akorn_jax.layers.linear import Linear
 from akorn_jax.layers.noise import Noise
 from akorn_jax.layers.patch import token_grid
+from akorn_jax.layers.resize import resize_masks
 from akorn_jax.layers.slot_attention import SlotAttention
 from akorn_jax.layers.subpixel import pixel_shuffle
 from akorn_jax.layers.transformer import TransformerDecoder, glorot_uniform, he_uniform, layer_norm
@@ -143,9 +144,9 @@ class Model(nnx.Module):
 
         Returns:
             terms "mse" (summed over pixels and channels) and "cross_entropy" (summed over tokens),
-            recon `[B, H, W, 3]` (not clipped), masks `[B, K, H, W]`, slots `[B, K, S]`, logits
-            `[B, L, V]` of the tokens given those before and the slots and, if asked for,
-            `trajectory`; float32.
+            recon `[B, H, W, 3]` (not clipped), masks `[B, K, H, W]`, attention `[B, K, h, w]`,
+            slots `[B, K, S]`, logits `[B, L, V]` of the tokens given those before and the slots
+            and, if asked for, `trajectory`; float32.
 
         Raises:
             ValueError: a size or an option that the model does not have.
@@ -182,10 +183,12 @@ class Model(nnx.Module):
         log_likelihood = jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[..., None], axis=-1)
         if decode == "autoregressive":
             recon = self.decode_tokens(self.generate(slots))
+        maps = attention[-1] if trajectory else attention
         return ModelOutput(
             terms={"mse": mse, "cross_entropy": -jnp.sum(log_likelihood, axis=(1, 2))},
             recon=recon,
-            masks=upsample(attention[-1] if trajectory else attention, upsampling),
+            masks=upsample(maps, upsampling),
+            attention=maps,
             slots=slots,
             logits=logits,
             trajectory={"attention": (attention,)} if trajectory else None,
@@ -501,5 +504,5 @@ def upsample(maps: Array, kind: str) -> Array:
     """
     if kind == "nearest":
         return jnp.repeat(jnp.repeat(maps, PATCH_SIZE, axis=2), PATCH_SIZE, axis=3)
-    shape = (*maps.shape[:2], *(PATCH_SIZE * n for n in maps.shape[2:]))
-    return jax.image.resize(maps, shape, "linear")
+    height, width = maps.shape[2:]
+    return resize_masks(maps, (PATCH_SIZE * height, PATCH_SIZE * width))
