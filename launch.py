@@ -25,7 +25,7 @@ import jax
 from absl import logging
 from etils import epath
 
-from akorn_jax import evaluate, report, run_config, sample, train
+from akorn_jax import evaluate, features, report, run_config, sample, train
 from akorn_jax.data import records
 from akorn_jax.errors import UserError
 from akorn_jax.runtime import processes, progress, provenance, storage
@@ -90,6 +90,11 @@ def work(
         progress.setup_logging(workdir, jax.process_index())
     for protocol in (config.data, *others):
         prepare_data(protocol, config)
+    if config.data.features:
+        if others:
+            raise UserError("config.eval.datasets: config.data.features are of one dataset only.")
+        if options.mode in (None, "prepare", "train"):
+            features.prepare(config)
     if options.mode == "browse":
         sheet = workdir / "figures" / f"{config.data.name.replace('/', '-')}.png"
         try:
@@ -212,6 +217,7 @@ def prepare_data(protocol: run_config.ConfigDict, config: run_config.ConfigDict)
         num_processes=jax.process_count(),
         process_index=jax.process_index(),
     )
+    records.check_parts(protocol, config.data_dir)
 
 
 if __name__ == "__main__":
