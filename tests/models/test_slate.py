@@ -200,6 +200,14 @@ def test_several_slot_heads_of_equal_weights_are_one(model):
     np.testing.assert_allclose(gathered, one.aggregate(attention[:, :1], v, None), atol=1e-5)
 
 
+def test_computes_in_the_parameters_precision_and_returns_float32(model, images, evaluated):
+    graphdef, state = nnx.split(model)
+    half = nnx.merge(graphdef, jax.tree.map(jnp.bfloat16, state))
+    output = call(half, images, key=KEY, decode="autoregressive")
+    assert {a.dtype for a in jax.tree.leaves(output)} == {jnp.dtype("float32")}
+    np.testing.assert_allclose(output.masks, evaluated.masks, atol=0.05)
+
+
 # --- composition
 
 
