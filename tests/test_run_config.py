@@ -139,7 +139,9 @@ def test_a_run_saved_before_a_field_existed_gets_its_default():
     assert (changed.data.raw_dir, changed.eval.up_tiling) == ("/x", 2)
 
 
-@pytest.mark.parametrize("recipe", ["demo.py", "clevr_akorn.py", "clevrtex_akorn.py:procedural"])
+@pytest.mark.parametrize(
+    "recipe", ["demo.py", "clevr_akorn.py", "clevrtex_akorn.py:procedural", "shapes3d_slate.py"]
+)
 def test_what_was_none_when_saved_can_be_set(recipe, tmp_path):
     workdir = epath.Path(tmp_path)
     config = run_config.from_recipe(f"configs/{recipe}")
