@@ -160,8 +160,8 @@ class Model(nnx.Module):
             encoder and the regressors, where their outputs are in use (the same for all images).
             recon `[B, H, W, 3]`. masks `[B, 1 + L, H, W]`, what each layer contributes, and
             patches `[B, 1 + L, H, W, 3]`, its colours. slots `[B, 1 + L, K]`, the sprite that each
-            layer shows, one-hot (zeros for the background). presence `[B, 1 + L]`, 0 for empty
-            layers.
+            layer shows, one-hot (zeros for the background), of the dictionary `[B, S, h, w, 4]`.
+            presence `[B, 1 + L]`, 0 for empty layers.
 
         Raises:
             ValueError: images of another size, or a training without key.
@@ -224,6 +224,7 @@ class Model(nnx.Module):
             masks=jnp.swapaxes(shown, 0, 1),
             patches=jnp.swapaxes(layers.rgb, 0, 1),
             slots=jnp.swapaxes(slots, 0, 1),
+            dictionary=jnp.broadcast_to(self.dictionary(), (B, *self.dictionary().shape)),
             presence=1 - jnp.swapaxes(is_empty, 0, 1),
         )
 
