@@ -106,9 +106,9 @@ class Model(nnx.Module):
         canvas, own = (image_size, image_size), (sprite_size, sprite_size)
         bump = np.exp(-((np.arange(sprite_size) - (sprite_size - 1) / 2) ** 2) / (2 * mask_std**2))
         masks = np.broadcast_to(np.outer(bump, bump), (num_sprites, *own))
-        self.sprites = nnx.Param(jnp.full((num_sprites, *own, 3), 0.9))
+        self.sprites = nnx.Param(jnp.full((num_sprites, *own, 3), 0.9, jnp.float32))
         self.masks = nnx.Param(jnp.asarray(masks, jnp.float32))
-        self.background = nnx.Param(jnp.full((*canvas, 3), 0.5)) if background else None
+        self.background = nnx.Param(jnp.full((*canvas, 3), 0.5, jnp.float32)) if background else None
         # Whether deformations act in calls that do not say; 0 after loading official weights that
         # were saved before they did.
         self.deforms = Buffer(jnp.ones(()))
