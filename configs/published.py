@@ -11,6 +11,8 @@ _AKORN = "arXiv 2410.13821"
 _SLOT_ATTENTION = "arXiv 2006.15055"
 _FG_ARI_AND_MBO = ("fg_ari", "mbo")
 _FG_ARI = ("fg_ari",)
+_DTI_SPRITES = "arXiv 2104.14575"
+_CLASSES = ("class_acc", "class_miou")
 _PRECISION = ("ap_inf", "ap_1", "ap_0.5", "ap_0.25", "ap_0.125")
 
 # (protocol, source, names of the scores, method: scores)
@@ -96,6 +98,24 @@ _TABLES: list[tuple[str, str, tuple[str, ...], dict[str, list[tuple[float, float
     ("tetrominoes:slot_attention", _SLOT_ATTENTION, _FG_ARI, {"Slot Attention": [(99.5, 0.2)]}),
     ("multi_dsprites:slot_attention", _SLOT_ATTENTION, _FG_ARI, {"Slot Attention": [(91.3, 0.3)]}),
     ("clevr6:slot_attention", _SLOT_ATTENTION, _FG_ARI, {"Slot Attention": [(98.8, 0.3)]}),
+    (
+        "tetrominoes:slot_attention",
+        _DTI_SPRITES,
+        _CLASSES,
+        {"DTI-Sprites": [(99.5, None), (99.2, None)]},
+    ),
+    (
+        "multi_dsprites:slot_attention",
+        _DTI_SPRITES,
+        _CLASSES,
+        {"DTI-Sprites": [(91.3, None), (84.0, None)]},
+    ),
+    (
+        "clevr6:slot_attention",
+        _DTI_SPRITES,
+        _CLASSES,
+        {"DTI-Sprites": [(79.3, None), (64.2, None)]},
+    ),
     (
         "clevr:slot_attention",
         _SLOT_ATTENTION,
