@@ -267,6 +267,15 @@ PROTOCOLS["tetrominoes_one_color:akorn"] = {
 }
 
 # The config that draws data of the same kind, for the variant `procedural` of a recipe.
+# Pictures of one's own: config.data.raw_dir is their folder, split by a hash of their paths.
+PROTOCOLS["folder"] = _protocol(
+    "folder",
+    split={part: part for part in ("train", "validation", "test")},
+    size=128,
+    num_clusters=7,
+    **_OWN_SPLITS,
+)
+
 PROCEDURAL = {
     "tetrominoes/official": "tetrominoes/procedural",
     "shapes/official": "shapes/procedural",
