@@ -25,7 +25,8 @@ from akorn_jax.runtime import storage
 Bounds = tuple[int | None, int | None]
 
 BLOCK = 128  # records that are read at a time
-COUNT_FIELD = {"visible": "segmentation", "listed": "visibility"}  # what `num_objects` looks at
+# What `num_objects` looks at.
+COUNT_FIELD = {"visible": "segmentation", "listed": "visibility", "none": None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,8 +121,11 @@ def open_builder(name: str, data_dir: str | Path) -> tfds.core.DatasetBuilder:
     Raises:
         UserError: if it is not prepared there.
     """
+    # What is prepared says all that is needed; TFDS may have other datasets of our names.
+    of_files = tfds.core.read_only_builder.builder_from_files
+    make = tfds.builder if is_of_tfds(name) else of_files
     try:
-        builder = tfds.builder(name, data_dir=storage.plain(data_dir))
+        builder = make(name, data_dir=storage.plain(data_dir))
     except tfds.core.DatasetNotFoundError:
         builder = None
     if builder is None or not builder.is_prepared():
@@ -239,6 +243,11 @@ def _kept(
         total = min(total, stop)  # no more than are needed
     kept, codes = 0, _codes(builder)
     counted = objects is not None or is_filtered(data)
+    if counted and COUNT_FIELD[data["count"]] is None:
+        raise UserError(
+            f"{data['name']}: its records do not say how many objects there are; leave min_objects "
+            "and max_objects unset."
+        )
     if not counted:
         kept = min(start, total)  # all are, so those before need not be read
     elif names is not None:
@@ -396,9 +405,12 @@ def num_objects(example: Mapping[str, np.ndarray], count: str) -> int:
 
     Args:
         example: a transformed record.
-        count: "visible", the largest label that is still in the picture (as AKOrN counts), or
-            "listed", the objects in the record, wherever they are.
+        count: "visible", the largest label that is still in the picture (as AKOrN counts),
+            "listed", the objects in the record, wherever they are, or "none": the dataset does not
+            say, 0.
     """
+    if count == "none":
+        return 0
     if count == "visible":
         return int(example["segmentation"].max())
     return int(np.sum(example["visibility"][1:]))
