@@ -25,6 +25,9 @@ def protocol(key: str, *, procedural: bool) -> ConfigDict:
         config[name] = _optional(int, config[name])
     config.seed = 0  # of procedural scenes
     config.raw_dir = placeholder(str)  # where the published files are; None downloads them
+    # Compute the features of config.model.encoder once, float16, and read them: for tasks whose
+    # inputs they are.
+    config.features = False
     config.loading = "resident"  # in device memory; "stream" reads sets that do not fit as it goes
     config.num_workers = 0  # processes that read a stream; 0 reads by threads
     # Records to prepare, from the first on; None is all. Slices need no more than their last.

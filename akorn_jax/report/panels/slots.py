@@ -44,8 +44,13 @@ class Slots:
 
 
 def applies(output: ModelOutput) -> bool:
-    """Whether the model gives masks, a reconstruction or attention."""
-    return not (output.masks is None and output.recon is None and not _attention(output))
+    """Whether the model gives masks, a reconstruction or attention, and no boxes.
+
+    Boxes have a panel of their own, `objects`.
+    """
+    return output.boxes is None and not (
+        output.masks is None and output.recon is None and not _attention(output)
+    )
 
 
 def render(run: Run, outputs: Mapping[int, ModelOutput], examples: Examples) -> dict[str, Any]:
