@@ -156,8 +156,9 @@ def score_charts(run: Run, examples: Examples, key: str) -> list[tuple[str, str]
     """(data URI, alt text) of the charts beside the table."""
     found = []
     names = [name for name in ("fg_ari", "mbo") if name in run.scores]
-    rows = {"this run": run.summary, **run.summary.get("baselines", {})}
-    for name in names if len(rows) > 1 else ():
+    methods = {"this run": run.summary, **run.summary.get("baselines", {})}
+    for name in names if len(methods) > 1 else ():
+        rows = {method: row for method, row in methods.items() if name in row}
         label, values = scores.title(name), [row[name] for row in rows.values()]
         errors = [row.get(f"{name}_se", 0.0) for row in rows.values()]
         text = ", ".join(f"{n} {v:.3f}" for n, v in zip(rows, values, strict=True))
