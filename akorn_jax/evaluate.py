@@ -18,6 +18,7 @@ from akorn_jax.data.records import Examples
 from akorn_jax.errors import UserError
 from akorn_jax.evaluation import base, options, plots, segmentation
 from akorn_jax.evaluation.result import Result
+from akorn_jax.layers import frozen
 from akorn_jax.runtime import progress, storage, writers
 from akorn_jax.tasks.base import Task
 from akorn_jax.training import train_state
@@ -79,7 +80,7 @@ def evaluate_on(
     logging.info("Evaluating step %d on %d scenes of %s.", step, len(examples), config.data.name)
     models = {"trained": checkpoint.model}
     if config.eval.baselines:
-        models["untrained"] = train_state.build_model(config.model, config.seed)
+        models["untrained"] = untrained(config, checkpoint.model)
     result = base.evaluate(
         models,
         checkpoint.task,
@@ -104,6 +105,14 @@ def evaluate_on(
     log(config, workdir, step, result, pictures, suffix)
     print_table(summary, result, pictures)
     return summary
+
+
+def untrained(config: ConfigDict, trained: nnx.Module) -> nnx.Module:
+    """The model with a fresh run's weights, but for those that training leaves as they are."""
+    model = train_state.build_model(config.model, config.seed)
+    graphdef, params, _, rest = nnx.split(model, frozen.trainable, nnx.Param, ...)
+    _, loaded, _ = nnx.split(trained, frozen.trainable, nnx.Param, ...)[1:]
+    return nnx.merge(graphdef, params, loaded, rest)
 
 
 def load(config: ConfigDict) -> Examples:

@@ -20,9 +20,12 @@ class ModelOutput:
         terms: name -> `[B]`, the paper's terms of the objective, summed over pixels and latents as
             the paper sums them, unweighted: a task weighs them.
         recon: `[B, H, W, C]`, the reconstructed image, in [0, 1]; clipped for pictures only.
-        masks: `[B, K, H, W]`, sum to 1 over K; the background is a mask like any other, the first.
+        masks: `[B, K, H, W]`, sum to 1 over K, at the size of the image or, of models that explain
+            features, on their grid, to be enlarged bilinearly (`layers.resize.resize_masks`); the
+            background is a mask like any other, the first.
             Where a model has foreground masks only, the first is 1 less their sum, which may be
             negative where objects overlap.
+        attention: `[B, K, h, w]` of slots over features in the last iteration, sums to 1 over K.
         slots: `[B, K, D]`, one vector per object.
         patches: `[B, K, H, W, C]`, what each mask shows, before masking.
         presence: `[B, K]` in [0, 1], whether there is an object; without the background where the
@@ -40,12 +43,14 @@ class ModelOutput:
             "tokens" `[T, B, h, w, C]` of other layers that are applied T times;
             "attention" `[T, B, K, h, w]` of slots over the features, in [0, 1], sums to 1 over K;
             "masks" `[T, B, K, H, W]` of models that refine their masks;
-            "levels" `[T, B, h, w, L, D]` of part-whole hierarchies.
+            "levels" `[T, B, h, w, L, D]` of part-whole hierarchies;
+            "interpolation" `[T, B, H, W, C]`, scenes on the way to another image's latent.
     """
 
     terms: dict[str, Array] | None = None
     recon: Array | None = None
     masks: Array | None = None
+    attention: Array | None = None
     slots: Array | None = None
     patches: Array | None = None
     presence: Array | None = None

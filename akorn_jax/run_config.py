@@ -1,6 +1,7 @@
 """A run's settings: from a recipe, the command line and the run's own directory."""
 
 import ast
+import copy
 import difflib
 import functools
 import importlib.util
@@ -127,7 +128,7 @@ def override(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
     Raises:
         UserError: if a field does not exist or a value does not fit.
     """
-    config = config.copy_and_resolve_references()
+    config = copy.deepcopy(config)  # keeps the types of fields that are None
     arguments = [_renamed(argument) for argument in arguments]
     unset = []
     for argument in arguments:
@@ -158,12 +159,10 @@ def _unset(config: ConfigDict, name: str) -> None:
     """Sets an optional field to None."""
     parent, _, leaf = name.rpartition(".")
     where = functools.reduce(getattr, parent.split(".") if parent else (), config)
-    try:
-        where[leaf] = None
-    except TypeError as error:
-        raise UserError(
-            f"config.{name}=none: this field needs a value, e.g. {where[leaf]!r}."
-        ) from error
+    fields = dict(where.items(preserve_field_references=True))
+    if not isinstance(fields[leaf], ml_collections.FieldReference):
+        raise UserError(f"config.{name}=none: this field needs a value, e.g. {where[leaf]!r}.")
+    where[leaf] = None
 
 
 def checked(config: ConfigDict) -> ConfigDict:

@@ -126,7 +126,8 @@ def measure(
         step, model, task, _ = evaluate.restore(config, workdir)
         for slots in num_slots:
             logging.info("%s, step %d: %d scenes, %d slots.", workdir, step, len(examples), slots)
-            config.eval.options.num_slots = slots
+            with config.eval.unlocked():
+                config.eval.options.num_slots = slots
             labels = segmentation.segment(model, task, examples, config, step=step)
             scores[kind(config, workdir), slots].append(by_count(examples, labels))
     return [_curve(*key, found) for key, found in sorted(scores.items())]

@@ -24,6 +24,7 @@ from akorn_jax.data.records import EpochSampler
 from akorn_jax.errors import UserError
 from akorn_jax.layers import precision
 from akorn_jax.runtime import sharding
+from akorn_jax.tasks.base import Context
 from akorn_jax.training import train_state
 from benchmarks import flops
 
@@ -80,9 +81,13 @@ class Training:
         mesh = sharding.make_mesh(config.mesh, devices)
         sharding.check_batch_size(config.batch_size, mesh)
         tx, _ = optimizer.make(config.optimizer, config.num_steps)
-        shapes = jax.eval_shape(lambda: train_state.create(self.model, tx))
+
+        def create() -> train_state.TrainState:
+            return train_state.create(self.model, tx, self.task.init_state())
+
+        shapes = jax.eval_shape(create)
         placement = sharding.state_sharding(shapes, mesh)
-        self.state = jax.jit(lambda: train_state.create(self.model, tx), out_shardings=placement)()
+        self.state = jax.jit(create, out_shardings=placement)()
         scenes = BATCHES * config.batch_size
         size = (scenes, config.model.image_size, config.model.image_size, 3)
         pixels = np.random.default_rng(0).integers(0, 256, size, np.uint8)
@@ -156,7 +161,8 @@ def loss(
     """The loss that `train.make_update` takes the gradient of."""
     params = precision.cast(params, config.dtype)
     model = nnx.merge(graphdef, params, buffers, copy=True)
-    return task.loss(model, batch, jax.random.key(0))[0]
+    ctx = Context(jnp.zeros((), jnp.int32), jax.random.key(0), task.init_state(), train=True)
+    return task.loss(model, batch, ctx)[0]
 
 
 def model_flops(config: ConfigDict) -> float:

@@ -107,7 +107,8 @@ def complete(saved: ConfigDict) -> ConfigDict:
     config.unlock()
     config.update(saved)
     for name in ("num_slots", "num_iterations"):  # once fields of their own; 0 was unset
-        value = config.eval.pop(name, 0)
-        if value:
-            config.eval.options[name] = value
+        if config.eval.get(name):
+            config.eval.options[name] = config.eval[name]
+        if name in config.eval:
+            del config.eval[name]
     return config

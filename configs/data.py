@@ -172,6 +172,30 @@ PROTOCOLS = {
         test=(41_000, 42_000),
         num_clusters=5,
     ),
+    # 3D Shapes: a random split of the sizes that SLATE's (Singh et al. 2022) was meant to have.
+    "shapes3d:random": _protocol(
+        "shapes3d/shuffled",
+        train=(0, 400_000),
+        validation=(400_000, 430_000),
+        test=(430_000, 460_000),
+        num_clusters=3,
+    ),
+    # SLATE's own slices of the file as it is: the hue of the floor is the slowest factor, so
+    # validation and test are of two hues of which training has seen a third and nothing.
+    "shapes3d:slate": _protocol(
+        "shapes3d/official",
+        train=(0, 400_000),
+        validation=(400_001, 430_000),
+        test=(430_001, 460_000),
+        num_clusters=3,
+    ),
+    "shapes3d_procedural:random": _protocol(
+        "shapes3d/procedural",
+        test=(0, 1_000),
+        validation=(1_000, 2_000),
+        train=(2_000, 50_000),
+        num_clusters=3,
+    ),
     # Objects Room has no paper of ours: the training file, and its three tests.
     "objects_room:train": _protocol(
         "objects_room/train",
@@ -200,6 +224,17 @@ for _variant in ("full", "pbg", "vbg", "grassbg", "camo", "outd"):
         interpolation="bilinear",
         num_clusters=11,
         **{**_OWN_SPLITS, **_only_test},
+    )
+
+# Krimmel et al. (arXiv 2407.04170): every frame of MOVi-C is a sample of its own; validation videos
+# test, all of them; with eval.max_objects set, a bound on the training leaves them alone.
+for _letter, _clusters in (("a", 11), ("b", 11), ("c", 11), ("d", 24), ("e", 24)):
+    PROTOCOLS[f"movi_{_letter}:krimmel"] = _protocol(
+        f"movi/{_letter}_256",
+        split={"train": "train", "validation": "validation", "test": "validation"},
+        count="listed",
+        num_clusters=_clusters,
+        **_OWN_SPLITS,
     )
 
 # CLEVRTex-like data come unsplit; the same tenths by index.
@@ -232,14 +267,26 @@ PROTOCOLS["tetrominoes_one_color:akorn"] = {
 }
 
 # The config that draws data of the same kind, for the variant `procedural` of a recipe.
+# Pictures of one's own: config.data.raw_dir is their folder, split by a hash of their paths.
+PROTOCOLS["folder"] = _protocol(
+    "folder",
+    split={part: part for part in ("train", "validation", "test")},
+    size=128,
+    num_clusters=7,
+    **_OWN_SPLITS,
+)
+
 PROCEDURAL = {
     "tetrominoes/official": "tetrominoes/procedural",
     "shapes/official": "shapes/procedural",
+    "shapes3d/official": "shapes3d/procedural",
+    "shapes3d/shuffled": "shapes3d/procedural",
     "clevr_with_masks/official": "clevr_with_masks/procedural",
     **{
         f"multi_dsprites/{kind}": f"multi_dsprites/{kind}_procedural"
         for kind in ("binarized", "colored_on_grayscale", "colored_on_colored")
     },
+    **{f"movi/{letter}_256": "clevrtex_like/full" for letter in "abcde"},
     **{
         f"clevrtex/{kind}": f"clevrtex_like/{kind}"
         for kind in ("full", "pbg", "vbg", "grassbg", "camo", "outd")

@@ -24,7 +24,7 @@ import tensorflow_datasets as tfds
 
 from datasets import beam, partition, progress, sources
 from datasets.errors import DatasetError
-from datasets.schemas import Schema
+from datasets.schemas import Field, Schema
 from datasets.shards import Serializer, Shards, ShardWriter
 from datasets.sources import Draw, Source, Stream
 
@@ -73,7 +73,7 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.__doc__,
-            features=_features(variant.schema),
+            features=self.features(),
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(
                 background_ids=list(range(variant.schema.num_background)),
@@ -83,6 +83,22 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
                 procedural=variant.draw is not None,
             ),
         )
+
+    def features(self) -> tfds.features.FeaturesDict:
+        """The fields of a record."""
+        schema = self.builder_config.schema
+        height, width, _ = schema.image
+        return tensors(
+            {
+                "image": Field((height, width, 3), "uint8"),
+                "segmentation": Field((height, width), "uint8"),
+                **dict(schema.attributes),
+            }
+        )
+
+    def num_records(self) -> int:
+        """How many of the records that `max_records` counts are prepared."""
+        return sum(split.num_examples for split in self.info.splits.values())
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         variant = self.builder_config
@@ -118,9 +134,11 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
         """Why published data prepared from `origin` are not those in `raw_dir`; empty if they are
         or there are none."""
         path = sources.in_raw_dir(raw_dir, self._url)
-        if path is None or path.stat().st_size == origin["bytes"]:
+        if path is None:
             return ""
-        return f"made from {origin['bytes']} bytes, {path} has {path.stat().st_size}"
+        now = sources.fingerprint(path)
+        before = {name: origin.get(name, now[name]) for name in now}  # old data have no sample
+        return "" if now == before else f"made from another file than {path}"
 
     def _log_download_bytes(self) -> None:
         """TFDS would print sizes it does not know; `progress` tells what happens."""
@@ -181,17 +199,15 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
         return writer.close()
 
 
-def _features(schema: Schema) -> tfds.features.FeaturesDict:
-    def tensor(shape: tuple[int, ...], dtype: str) -> tfds.features.Tensor:
-        return tfds.features.Tensor(
-            shape=shape, dtype=np.dtype(dtype), encoding=tfds.features.Encoding.BYTES
-        )
-
-    height, width, _ = schema.image
+def tensors(fields: Mapping[str, Field]) -> tfds.features.FeaturesDict:
+    """Arrays of fixed shapes, stored as bytes."""
     return tfds.features.FeaturesDict(
         {
-            "image": tensor((height, width, 3), "uint8"),
-            "segmentation": tensor((height, width), "uint8"),
-            **{name: tensor(field.shape, field.dtype) for name, field in schema.attributes},
+            name: tfds.features.Tensor(
+                shape=field.shape,
+                dtype=np.dtype(field.dtype),
+                encoding=tfds.features.Encoding.BYTES,
+            )
+            for name, field in fields.items()
         }
     )

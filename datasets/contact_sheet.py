@@ -105,8 +105,10 @@ def colored(labels: np.ndarray, metadata: Mapping[str, Any]) -> np.ndarray:
 
 def _panel(example: Mapping[str, np.ndarray], title: str, metadata: Mapping[str, Any]) -> Image:
     """Image and masks side by side, the attributes below, a line an object in its colour."""
-    image, labels = example["image"], example["segmentation"]
-    height, width = labels.shape
+    image = example["image"]
+    height, width = image.shape[:2]
+    # Without masks all of the picture beside the image is label 0.
+    labels = example.get("segmentation", np.zeros((height, width), np.uint8))
     scale = _CELL / max(height, width)
     size = round(width * scale), round(height * scale)
     font = ImageFont.load_default(_FONT_SIZE)

@@ -8,6 +8,8 @@ Every message is length-delimited: a tag byte, the length as a varint, the conte
 
 from collections.abc import Mapping
 
+import numpy as np
+
 BYTES_LIST, FLOAT_LIST, INT64_LIST = 0x0A, 0x12, 0x1A  # tags in a Feature
 KINDS = {BYTES_LIST: "bytes_list", FLOAT_LIST: "float_list", INT64_LIST: "int64_list"}
 _FIRST, _SECOND = 0x0A, 0x12  # tags of length-delimited fields 1 and 2
@@ -40,6 +42,48 @@ def find_features(data: bytes) -> list[tuple[str, int, Span]]:
         features.append((data[key:key_end].decode("utf-8", "replace"), kind, span))
         at = entry_end
     return features
+
+
+def strings(data: bytes, span: Span) -> list[bytes]:
+    """The values of a BytesList.
+
+    Raises:
+      WireError: it is not one.
+    """
+    at, end = span
+    values = []
+    while at < end:
+        start, at = _message(data, at, end, _FIRST)
+        values.append(data[start:at])
+    return values
+
+
+def floats(data: bytes, span: Span) -> np.ndarray:
+    """The values of a FloatList of packed floats, float32.
+
+    Raises:
+      WireError: it is not one.
+    """
+    packed = b"".join(strings(data, span))
+    _expect(len(packed) % 4 == 0)
+    return np.frombuffer(packed, "<f4")
+
+
+def integers(data: bytes, span: Span) -> np.ndarray:
+    """The values of an Int64List of packed varints, int64.
+
+    Raises:
+      WireError: it is not one.
+    """
+    values, value, shift = [], 0, 0
+    for byte in b"".join(strings(data, span)):
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            values.append(value)
+            value, shift = 0, 0
+    _expect(shift == 0)
+    return np.array(values, np.uint64).view(np.int64)
 
 
 def make_example(features: Mapping[str, tuple[int, bytes]]) -> bytes:

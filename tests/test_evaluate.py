@@ -63,7 +63,7 @@ def test_writes_scores_and_pictures(tiny, trained):
     with np.load(trained / evaluate.PREDICTIONS) as kept:
         assert kept["step"] == 4
         assert kept["labels"].shape == (16, 32, 32)
-        again = fg_ari(records.load(tiny.data, "test", tiny.data_dir).labels, kept["labels"])
+        again = fg_ari(records.load(tiny.data, "test", tiny.data_dir).segmentation, kept["labels"])
         np.testing.assert_allclose(again.mean(), summary["fg_ari"])
     picture = np.asarray(Image.open(trained / "figures" / "segmentation.png").convert("RGB"))
     assert picture.std() > 30  # not blank

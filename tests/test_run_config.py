@@ -1,5 +1,8 @@
 """Settings: what is refused, and that a run's directory knows its run."""
 
+import os
+import re
+
 import pytest
 from etils import epath
 from ml_collections import ConfigDict
@@ -93,6 +96,8 @@ def test_a_directory_of_another_run_is_refused(tmp_path, change, message):
     run_config.save(demo.get_config(), workdir)
     config = demo.get_config()
     config.update_from_flattened_dict(change)
+    run_config.check_same(config, workdir)  # nothing was saved there, so nothing is lost
+    (workdir / "checkpoints" / "4").mkdir(parents=True)
     with pytest.raises(UserError, match=message):
         run_config.check_same(config, workdir)
 
@@ -145,3 +150,82 @@ def test_what_was_none_when_saved_can_be_set(recipe, tmp_path):
     changed = run_config.override(back, [f"--config.{n}={value}" for n, value in values.items()])
     for name, value in values.items():
         assert changed[name.split(".")[0]][name.split(".")[1]] == value
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("eval.split=val", "config.eval.split='val': choose one of train, validation, test"),
+        ("eval.batch_size=0", "config.eval.batch_size=0: give 1 or more"),
+        ("eval.pca=0", "config.eval.pca=0: give 1 or more"),
+        ("eval.num_workers=-1", "config.eval.num_workers=-1: give 0 or more"),
+        ("seed=-1", "config.seed=-1: give 0 or more"),
+        ("model.heads=0", "config.model.heads=0: give 1 or more"),
+        ("model.num_steps=-1", "config.model.num_steps=-1: give 0 or more"),
+        ("data.num_clusters=0", "config.data.num_clusters=0: give 1 or more"),
+        ("data.size=0", "config.data.size=0: give 1 or more"),
+        ("data.interpolation=Nearest", "config.data.interpolation='Nearest': choose one of"),
+        ("data.count=seen", "config.data.count='seen': choose one of visible, listed"),
+        ("batch_size=none", "config.batch_size=none: this field needs a value"),
+        ("dtype=float16", "config.dtype='float16': choose one of float32, bfloat16"),
+    ],
+)
+def test_values_out_of_range_are_one_line(argument, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        run_config.override(demo.get_config(), [f"--config.{argument}"])
+
+
+def test_optional_fields_can_be_unset():
+    config = run_config.override(
+        demo.get_config(), ["--config.data.crop=none", "--config.data.max_records=None"]
+    )
+    assert config.data.crop is None
+    assert config.data.max_records is None
+
+
+def test_options_of_the_call_are_free_names():
+    config = run_config.override(
+        demo.get_config(),
+        ["--config.eval.options.decode=autoregressive", "--config.eval.num_slots=7"],
+    )
+    assert config.eval.options.to_dict() == {"decode": "autoregressive", "num_slots": 7}
+
+
+def test_paths_mean_one_place(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = run_config.override(
+        demo.get_config(), ["--config.data_dir=~//data/", "--config.data.raw_dir=gs://bucket/x"]
+    )
+    assert config.data_dir == str(tmp_path / "data")
+    assert config.data.raw_dir == "gs://bucket/x"
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '"text"', "7", "{}", '{"model": 1}', "[" * 100_000, "{", "null"]
+)
+def test_a_damaged_config_is_one_line(content, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"config.json is damaged") as error:
+        run_config.from_workdir(epath.Path(tmp_path))
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_config_that_is_no_file(tmp_path):
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(UserError, match=r"config.json is damaged"):
+        run_config.from_workdir(epath.Path(tmp_path))
+
+
+@pytest.mark.timeout(20)
+def test_a_config_that_is_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(UserError, match=r"config.json is damaged .no regular file"):
+        run_config.from_workdir(epath.Path(tmp_path))
+
+
+def test_recipes_without_variants(tmp_path):
+    recipe = tmp_path / "mine.py"
+    recipe.write_text("from configs import demo\ndef get_config():\n    return demo.get_config()\n")
+    assert run_config.from_recipe(str(recipe)).model.name == "akorn"
+    with pytest.raises(UserError, match="this recipe has no variants; leave out :conv"):
+        run_config.from_recipe(f"{recipe}:conv")

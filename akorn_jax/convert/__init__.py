@@ -36,10 +36,8 @@ def to_official(model: nnx.Module, dialect: str | None = None) -> dict[str, np.n
         model: one that has a weight map.
         dialect: whose names to use where repositories differ; the map's default if None.
     """
-    weight_map = _weight_map(model)
-    return layout.save(
-        weight_map.entries(model) if dialect is None else weight_map.entries(model, dialect)
-    )
+    names = weight_map(model)
+    return layout.save(names.entries(model) if dialect is None else names.entries(model, dialect))
 
 
 def known() -> list[str]:
@@ -48,13 +46,18 @@ def known() -> list[str]:
 
 
 def _entries(model: nnx.Module, state_dict: Mapping[str, np.ndarray]) -> list[layout.Entry]:
-    weight_map = _weight_map(model)
-    if not hasattr(weight_map, "dialect"):
-        return weight_map.entries(model)
-    return weight_map.entries(model, weight_map.dialect(state_dict))
+    names = weight_map(model)
+    if not hasattr(names, "dialect"):
+        return names.entries(model)
+    return names.entries(model, names.dialect(state_dict))
 
 
-def _weight_map(model: nnx.Module) -> ModuleType:
+def weight_map(model: nnx.Module) -> ModuleType:
+    """The module of this package that names the arrays of a model (or layer).
+
+    Raises:
+        UserError: there is none.
+    """
     module = type(model).__module__
     name = module.rpartition(".")[2]
     if name not in known():

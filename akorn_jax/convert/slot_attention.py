@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from akorn_jax.convert.layout import Entry, Layout, convolution, identity, linear
+from akorn_jax.convert.layout import Entry, Layout, Part, convolution, identity, linear, reshaped
 from akorn_jax.errors import UserError
 from akorn_jax.layers.buffer import Buffer
 from akorn_jax.layers.gru import GRU
@@ -154,8 +154,8 @@ def _torch_gru(name: str, gru: GRU) -> Entries:
     order = np.concatenate([r, z, n])  # to take z, r, n from r, z, n
     yield Entry(f"{name}.weight_ih", gru.input_kernel, linear().then(1, order))
     yield Entry(f"{name}.weight_hh", gru.state_kernel, linear().then(1, order))
-    yield Entry(f"{name}.bias_ih", Row(gru.bias, 0), identity().then(0, order))
-    yield Entry(f"{name}.bias_hh", Row(gru.bias, 1), identity().then(0, order))
+    yield Entry(f"{name}.bias_ih", Part(gru.bias, 0), identity().then(0, order))
+    yield Entry(f"{name}.bias_hh", Part(gru.bias, 1), identity().then(0, order))
 
 
 def _position(name: str, buffer: str, module: nnx.Module, size: int) -> Entries:
@@ -196,27 +196,4 @@ def transposed() -> Layout:
 
 def _reshaped(name: str, variable: nnx.Variable, official: tuple[int, ...]) -> Entry:
     """The same numbers in another shape."""
-    ours = variable.shape
-    return Entry(name, variable, Layout(lambda a: a.reshape(ours), lambda a: a.reshape(official)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One row of a variable, read and written as if it were a variable."""
-
-    whole: nnx.Variable
-    index: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.whole.shape[1:]
-
-    @property
-    def dtype(self) -> jnp.dtype:
-        return self.whole.dtype
-
-    def __getitem__(self, where) -> jnp.ndarray:
-        return self.whole[self.index][where]
-
-    def __setitem__(self, where, value: jnp.ndarray) -> None:
-        self.whole[self.index] = self[...].at[where].set(value)
+    return Entry(name, variable, reshaped(variable.shape, official))

@@ -22,6 +22,7 @@ from akorn_jax.evaluation import base, baselines, clustering
 from akorn_jax.evaluation.predict import predict
 from akorn_jax.evaluation.result import Result, Scores, summarize
 from akorn_jax.evaluation.workers import Workers
+from akorn_jax.layers.resize import resize_masks
 from akorn_jax.metrics import clevrtex_metrics, has_object, segmentation_scores
 from akorn_jax.outputs import ModelOutput
 from akorn_jax.runtime import progress
@@ -71,9 +72,10 @@ def segments(output: ModelOutput, batch: Mapping[str, Array]) -> dict[str, Array
         errors = output.recon - images.astype(jnp.float32) / 255
         found["mse"] = jnp.mean(errors**2, axis=(1, 2, 3))  # [B]
     if output.masks is not None:
-        return {**found, "labels": jnp.argmax(output.masks, axis=1)}  # [B, H, W]
+        masks = output.masks if images is None else resize_masks(output.masks, images.shape[1:3])
+        return {**found, "labels": jnp.argmax(masks, axis=1)}  # [B, H, W]
     if output.features is not None:
-        return {**found, "features": _unit(output.features)}
+        return {**found, "features": unit_vectors(output.features)}
     raise UserError("The model gives neither masks nor features to segment; choose evaluators.")
 
 
@@ -215,7 +217,7 @@ def by_color(scores: dict[str, Scores], examples: Examples) -> dict[str, Any]:
     }
 
 
-def _unit(features: Array) -> Array:
+def unit_vectors(features: Array) -> Array:
     """Features `[..., D]` of length 1, float32."""
     features = features.astype(jnp.float32)
     norm = jnp.linalg.norm(features, axis=-1, keepdims=True)

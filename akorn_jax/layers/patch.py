@@ -35,6 +35,19 @@ def rescale(images: Array, image_size: tuple[int, int]) -> Array:
     return jax.image.resize(images, shape, "linear", antialias=False)
 
 
+def patchify(images: Array, patch_size: int) -> Array:
+    """Images `[B, H, W, C]` to their patches `[B, H / p, W / p, p p C]`: row, column, colour.
+
+    Raises:
+        ValueError: if the patches do not tile the images.
+    """
+    batch, height, width, colors = images.shape
+    p = patch_size
+    h, w = token_grid((height, width), p)
+    x = images.reshape(batch, h, p, w, p, colors).swapaxes(2, 3)
+    return x.reshape(batch, h, w, p * p * colors)
+
+
 class PatchEmbedding(nnx.Module):
     """Images `[B, H, W, 3]` in [0, 1] to tokens `[B, H / p, W / p, C]`, one a patch of p x p.
 
@@ -47,9 +60,4 @@ class PatchEmbedding(nnx.Module):
         self.project = linear(3 * patch_size**2, channels, keep_float32=True, rngs=rngs)
 
     def __call__(self, images: Array) -> Array:
-        batch, height, width, colors = images.shape
-        p = self.patch_size
-        h, w = token_grid((height, width), p)
-        x = (images - 0.5) / 0.5
-        x = x.reshape(batch, h, p, w, p, colors).swapaxes(2, 3)
-        return self.project(x.reshape(batch, h, w, p * p * colors))
+        return self.project(patchify((images - 0.5) / 0.5, self.patch_size))

@@ -12,10 +12,16 @@ def pixel_shuffle(x: Array, factor: int) -> Array:
     """`[B, h, w, C r^2]` to `[B, r h, r w, C]`: pixel (i, j) of a block is channel c r^2 + r i + j.
 
     Args:
+        x: feature maps.
         factor: r.
+
+    Raises:
+        ValueError: the channels are not divisible by r^2.
     """
     r = factor
     B, h, w, channels = x.shape
+    if channels % r**2:
+        raise ValueError(f"{channels} channels are not divisible by {r**2}, {factor=} squared.")
     x = x.reshape(B, h, w, channels // r**2, r, r)
     return x.transpose(0, 1, 4, 2, 5, 3).reshape(B, r * h, r * w, channels // r**2)
 

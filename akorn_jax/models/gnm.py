@@ -408,6 +408,19 @@ class Model(nnx.Module):
         z_global = self.draw.sample(num_images, noise)
         return self.generate(z_global, key=noise, temperature=temperature)
 
+    def global_latent(self, images: Array, *, key: Array | Noise | None = None) -> Array:
+        """Images `[B, H, W, 3]` to a draw of their global latents `[T, B, D]`; without a key the
+        posterior's mean in every step."""
+        noise = None if key is None else Noise.of(key)
+        return self.draw.infer(self.encoder(images), noise)[0]
+
+    def interpolate(self, first: Array, last: Array, *, num_images: int) -> Array:
+        """The likeliest scenes between two images `[H, W, 3]`, along the line between their global
+        latents: `[num_images, H, W, 3]`."""
+        z = self.global_latent(jnp.stack([first, last]))  # [T, 2, D]
+        share = jnp.linspace(0, 1, num_images)[:, None]
+        return self.generate((1 - share) * z[:, :1] + share * z[:, 1:])
+
     def generate(
         self,
         z_global: Array,
@@ -430,33 +443,11 @@ class Model(nnx.Module):
         return Normal.of(self.background_prior(z_global.swapaxes(0, 1).reshape(B, -1)))
 
     def _render(self, z: Latents, z_bg: Array, bootstrap: bool | Array) -> "Scene":
-        """Section 3.3: glimpses in their boxes, near ones before far ones, on the background."""
         B, N, _ = z.what.shape
         background = jax.nn.sigmoid(self.background_decoder(z_bg[:, None, None]))
         glimpses = jax.nn.sigmoid(self.glimpse_decoder(z.what.reshape(B * N, 1, 1, -1)))
         glimpses = glimpses.reshape(B, N, *glimpses.shape[1:])  # [B, N, h, w, 4]
-        o, alpha = glimpses[..., :3], glimpses[..., 3:]
-        pres, depth = z.pres[..., None, None], z.depth[..., None, None]
-        alpha = alpha * jnp.where(bootstrap, jnp.minimum(pres, BOOTSTRAP_PRESENCE), pres)
-        importance = alpha * jax.nn.sigmoid(-depth)
-
-        where = _boxes(z.where)
-        size = (self.image_size, self.image_size)
-        layers = jnp.concatenate([alpha * o, alpha, importance], axis=-1)
-        layers = place(layers, where, size, eps=1e-15)  # [B, N, H, W, 5]
-        y, masks, importance = layers[..., :3], layers[..., 3:4], layers[..., 4:]
-        foreground = jnp.sum(importance * y, axis=1) / (jnp.sum(importance, axis=1) + 1e-15)
-        # Where objects overlap the sum is above 1; clipped, it still tells each of them.
-        alpha = jnp.sum(masks, axis=1)
-        alpha = alpha + jax.lax.stop_gradient(jnp.clip(alpha, 1e-15, 1.0) - alpha)
-        alpha = jnp.where(bootstrap, BOOTSTRAP_ALPHA, alpha)
-        return Scene(
-            recon=foreground + (1 - alpha) * background,
-            background=background,
-            masks=masks[..., 0],
-            patches=place(o, where, size, eps=1e-15),
-            where=where,
-        )
+        return compose(glimpses, z.pres, boxes(z.where), z.depth, background, bootstrap)
 
 
 class Scene(NamedTuple):
@@ -467,6 +458,60 @@ class Scene(NamedTuple):
     masks: Array  # [B, N, H, W], of the cells; may sum to more than 1
     patches: Array  # [B, N, H, W, 3]
     where: Array  # [B, N, 4], boxes
+
+
+def compose(
+    glimpses: Array,
+    presence: Array,
+    where: Array,
+    depth: Array,
+    background: Array,
+    bootstrap: bool | Array = False,
+) -> Scene:
+    """Section 3.3: glimpses in their boxes, near ones before far ones, on the background.
+
+    Args:
+        glimpses: red, green, blue and opacity in [0, 1], `[B, N, h, w, 4]`.
+        presence: `[B, N, 1]` in [0, 1].
+        where: boxes (sx, sy, tx, ty), `[B, N, 4]`.
+        depth: `[B, N, 1]`, small is near.
+        background: `[B, H, W, 3]`.
+        bootstrap: see `Model.__call__`.
+    """
+    o, alpha = glimpses[..., :3], glimpses[..., 3:]
+    presence, depth = presence[..., None, None], depth[..., None, None]
+    presence = jnp.where(bootstrap, jnp.minimum(presence, BOOTSTRAP_PRESENCE), presence)
+    alpha = alpha * presence
+    importance = alpha * jax.nn.sigmoid(-depth)
+
+    size = background.shape[1:3]
+    layers = jnp.concatenate([alpha * o, alpha, importance], axis=-1)
+    layers = place(layers, where, size, eps=1e-15)  # [B, N, H, W, 5]
+    y, masks, importance = layers[..., :3], layers[..., 3:4], layers[..., 4:]
+    foreground = jnp.sum(importance * y, axis=1) / (jnp.sum(importance, axis=1) + 1e-15)
+    # Where objects overlap the sum exceeds 1. What clips it does not stop the gradient.
+    alpha = jnp.sum(masks, axis=1)
+    alpha = alpha + jax.lax.stop_gradient(jnp.clip(alpha, 1e-15, 1.0) - alpha)
+    alpha = jnp.where(bootstrap, BOOTSTRAP_ALPHA, alpha)
+    return Scene(
+        recon=foreground + (1 - alpha) * background,
+        background=background,
+        masks=masks[..., 0],
+        patches=place(o, where, size, eps=1e-15),
+        where=where,
+    )
+
+
+def boxes(raw: Array) -> Array:
+    """(size, ratio, x, y) before their nonlinearities, `[B, N, 4]`, to boxes (sx, sy, tx, ty).
+
+    A centre lies at most one cell away from its own cell's centre.
+    """
+    grid_size = int(raw.shape[1] ** 0.5)
+    scale, ratio = jax.nn.sigmoid(raw[..., :1]), jnp.exp(raw[..., 1:2])
+    sx, sy = scale / jnp.sqrt(ratio), scale * jnp.sqrt(ratio)
+    center = grid_centers(grid_size) + 2 / grid_size * jnp.tanh(raw[..., 2:])
+    return jnp.concatenate([sx, sy, center], axis=-1)
 
 
 def _sample(cells: Cells, temperature: float | Array, noise: Noise | None) -> Latents:
@@ -480,18 +525,6 @@ def _sample(cells: Cells, temperature: float | Array, noise: Noise | None) -> La
         depth=normal_sample(*cells.depth, noise),
         what=normal_sample(*cells.what, noise),
     )
-
-
-def _boxes(raw: Array) -> Array:
-    """(size, ratio, x, y), `[B, N, 4]`, before their nonlinearities to boxes (sx, sy, tx, ty).
-
-    A centre stays within one cell's width of its cell's centre.
-    """
-    grid_size = int(raw.shape[1] ** 0.5)
-    scale, ratio = jax.nn.sigmoid(raw[..., :1]), jnp.exp(raw[..., 1:2])
-    sx, sy = scale / jnp.sqrt(ratio), scale * jnp.sqrt(ratio)
-    center = grid_centers(grid_size) + 2 / grid_size * jnp.tanh(raw[..., 2:])
-    return jnp.concatenate([sx, sy, center], axis=-1)
 
 
 def _encoder(channels: Sequence[int], strides: Sequence[int], rngs: nnx.Rngs) -> nnx.Sequential:

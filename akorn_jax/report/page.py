@@ -1,5 +1,7 @@
 """Puts a report together and writes it."""
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from akorn_jax.training import train_state
 
 HERE = Path(__file__).parent
 FILE = "report.html"
+DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error)  # of a file read back
 MAX_BYTES = 5_000_000
 NUM_SCENES = 6  # that the model's inside is shown of
 
@@ -142,10 +145,14 @@ def predictions(run: Run, examples: Examples) -> np.ndarray:
         UserError: they are not there, or of another evaluation.
     """
     path = run.workdir / evaluate.PREDICTIONS
-    if path.exists():
+    expected = (len(examples), *examples.images.shape[1:3])
+    try:
         with path.open("rb") as file, np.load(file) as kept:
-            if kept["step"] == run.summary["step"] and len(kept["labels"]) == len(examples):
-                return kept["labels"]
+            labels = kept["labels"]
+            if kept["step"] == run.summary["step"] and labels.shape == expected:
+                return labels
+    except (*DAMAGE, zipfile.BadZipFile) as error:
+        logging.warning("%s cannot be read (%s).", path, error)
     raise UserError(
         f"--workdir={run.workdir}: {path.name} does not fit metrics.json; evaluate again with "
         "--mode=evaluate."
@@ -155,20 +162,23 @@ def predictions(run: Run, examples: Examples) -> np.ndarray:
 def score_charts(run: Run, examples: Examples, key: str) -> list[tuple[str, str]]:
     """(data URI, alt text) of the charts beside the table."""
     found = []
-    names = [name for name in ("fg_ari", "mbo") if name in run.scores]
+    names = [name for name in ("fg_ari", "mbo") if run.summary.get(name) is not None]
+    names = [name for name in names if name in run.scores]
     methods = {"this run": run.summary, **run.summary.get("baselines", {})}
-    for name in names if len(methods) > 1 else ():
-        rows = {method: row for method, row in methods.items() if name in row}
+    for name in names:
+        rows = {method: row for method, row in methods.items() if row.get(name) is not None}
+        if len(rows) < 2:
+            continue
         label, values = scores.title(name), [row[name] for row in rows.values()]
         errors = [row.get(f"{name}_se", 0.0) for row in rows.values()]
         text = ", ".join(f"{n} {v:.3f}" for n, v in zip(rows, values, strict=True))
-        alt = f"{label} of this run and of the controls: {text}."
+        alt = f"{label} of this run and of the baselines: {text}."
         found.append((charts.bars(list(rows), values, errors, label), alt))
     for name in names:
         label, mean = scores.title(name), run.summary[name]
         alt = f"Histogram of {label} over {len(examples)} scenes; the mean is {mean:.3f}."
         found.append((charts.histogram(run.scores[name], label, mean), alt))
-    if len(np.unique(examples.counts)) > 1:
+    if names and len(np.unique(examples.counts)) > 1:
         label = scores.title(key)
         alt = f"{label} against the number of objects in the scene."
         found.append((charts.by_count(examples.counts, run.scores[key], label), alt))

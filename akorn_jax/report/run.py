@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import tempfile
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from akorn_jax.runtime import provenance
 # What an evaluation may set, and writes down.
 EVALUATION = ("split", "up_tiling", "options", "min_objects", "max_objects")
 
+ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error)
+
 Curve = tuple[np.ndarray, np.ndarray]
 
 
@@ -32,7 +36,7 @@ class Run:
         elsewhere: what `metrics-*.json` hold, the scores on other datasets.
         scores: per-image scores `[N]` by name; NaN where an image has none.
         curves: what TensorBoard shows, by tag: steps `[P]` and values `[P]`.
-        starts: see `akorn_jax.provenance`.
+        launches: see `akorn_jax.runtime.provenance`.
     """
 
     workdir: epath.Path
@@ -41,7 +45,7 @@ class Run:
     elsewhere: list[dict[str, Any]]
     scores: dict[str, np.ndarray]
     curves: dict[str, Curve]
-    starts: list[dict[str, Any]]
+    launches: list[dict[str, Any]]
 
     @property
     def name(self) -> str:
@@ -73,13 +77,13 @@ def read(workdir: epath.PathLike, config: ConfigDict | None = None) -> Run:
     if not path.exists():
         raise UserError(f"{workdir} has no {path.name}; run --mode=evaluate --workdir={workdir}.")
     try:
-        summary = json.loads(path.read_text())
-        elsewhere = [json.loads(p.read_text()) for p in sorted(workdir.glob("metrics-*.json"))]
-        with (workdir / "metrics_per_image.npz").open("rb") as file:
-            scores = dict(np.load(file))
-    except (ValueError, OSError) as error:
-        raise UserError(f"{workdir}: scores cannot be read ({error}); evaluate again.") from error
-    scores.pop("record", None)
+        summary = _summary(path)
+        others = sorted(p for p in workdir.iterdir() if p.match("metrics-*.json"))
+        elsewhere = [_summary(p) for p in others]
+        scores = _per_image(workdir / "metrics_per_image.npz", summary["num_images"])
+    except (OSError, EOFError, ValueError, KeyError, TypeError, *ZIP_DAMAGE) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{workdir}: scores cannot be read ({reason}); evaluate again.") from error
     return Run(
         workdir=workdir,
         config=_evaluated(config, summary),
@@ -87,8 +91,25 @@ def read(workdir: epath.PathLike, config: ConfigDict | None = None) -> Run:
         elsewhere=elsewhere,
         scores=scores,
         curves=curves(workdir),
-        starts=provenance.read(workdir),
+        launches=provenance.read(workdir),
     )
+
+
+def _summary(path: epath.Path) -> dict[str, Any]:
+    summary = json.loads(path.read_text())
+    for name, kind in (("step", int), ("num_images", int), ("dataset", str), ("split", str)):
+        if not isinstance(summary, dict) or not isinstance(summary.get(name), kind):
+            raise ValueError(f"{path.name} has no {name}")
+    return summary
+
+
+def _per_image(path: epath.Path, num_images: int) -> dict[str, np.ndarray]:
+    with path.open("rb") as file, np.load(file) as arrays:
+        scores = {name: arrays[name] for name in arrays.files if name != "record"}
+    for name, values in scores.items():
+        if values.shape != (num_images,) or values.dtype.kind not in "fiub":
+            raise ValueError(f"{path.name}: {name} is {values.dtype}{list(values.shape)}")
+    return scores
 
 
 def _evaluated(config: ConfigDict, summary: dict[str, Any]) -> ConfigDict:
@@ -103,7 +124,7 @@ def _evaluated(config: ConfigDict, summary: dict[str, Any]) -> ConfigDict:
 def curves(workdir: epath.Path) -> dict[str, Curve]:
     """TensorBoard's scalars, by tag."""
     with tempfile.TemporaryDirectory() as directory:  # the reader knows no gs://
-        for path in workdir.glob("events.out.tfevents.*"):
+        for path in (p for p in workdir.iterdir() if p.name.startswith("events.out.tfevents.")):
             (Path(directory) / path.name).write_bytes(path.read_bytes())
         events = EventAccumulator(directory, size_guidance={"scalars": 0}).Reload()
         return {

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+from absl import logging
 from etils import epath
 
 from akorn_jax.errors import UserError
 from akorn_jax.runtime import storage
 
 FILE = "launches.jsonl"
+FIELDS = {"time", "command", "versions", "devices", "cores", "processes", "platform"}
 PACKAGES = ("akorn-jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -70,4 +72,14 @@ def read(workdir: epath.Path) -> list[dict[str, Any]]:
     path = workdir / FILE
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    found = []
+    for number, line in enumerate(path.read_bytes().decode(errors="replace").splitlines(), 1):
+        try:
+            start = json.loads(line)
+            if start.keys() >= FIELDS:
+                found.append(start)
+                continue
+        except (ValueError, AttributeError, RecursionError):
+            pass
+        logging.warning("%s, line %d is damaged and left out.", path, number)
+    return found

@@ -56,6 +56,7 @@ def plain(path: epath.PathLike) -> epath.Path:
 
 @functools.cache
 def _link(path: str) -> epath.Path:
+    os.makedirs(path, exist_ok=True)
     directory = tempfile.mkdtemp(prefix="akorn_jax-")
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     os.symlink(path, os.path.join(directory, "link"))

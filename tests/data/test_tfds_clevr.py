@@ -99,7 +99,7 @@ def test_a_run_is_scored_by_average_precision(config, tmp_path, capsys):
         evaluate.evaluate(config, workdir)
     config.eval.up_tiling = 1
     config.task = run_config.ConfigDict({"name": "autoencoding", "flip": False})
-    with pytest.raises(UserError, match="clevr: has no masks to compare with"):
+    with pytest.raises(UserError, match="The model gives neither"):
         evaluate.evaluate(config, workdir)
 
 

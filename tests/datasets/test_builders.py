@@ -20,6 +20,7 @@ NAMES = (
     "clevrtex",
     "clevrtex_like",
     "shapes",
+    "shapes3d",
 )
 FILES = {
     name if "/" in name else f"{name}/official": schema for name, schema in schemas.SCHEMAS.items()

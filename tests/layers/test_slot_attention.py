@@ -264,7 +264,7 @@ def test_slots_stay_float32_where_parameters_are_not(tokens):
 
 def test_slots_are_drawn_from_the_learned_gaussian():
     layer = make()
-    drawn = layer.draw(jax.random.key(0), 2000, 7)
+    drawn = layer.sample_slots(jax.random.key(0), 2000, 7)
     assert drawn.shape == (2000, 7, S)
     np.testing.assert_allclose(drawn.mean((0, 1)), layer.mu[0], atol=0.06)
     np.testing.assert_allclose(drawn.std((0, 1)), jnp.exp(layer.log_sigma[0]), rtol=0.05)

@@ -169,7 +169,7 @@ def test_trajectory_tells_the_attention_and_changes_nothing(images, make_model, 
         if before is not None:
             np.testing.assert_allclose(after, before, atol=1e-6)
     tokens = model.encoder(2 * images - 1).reshape(2, grid * grid, -1)
-    slots = model.slot_attention.draw(KEY, 2, 4)
+    slots = model.slot_attention.sample_slots(KEY, 2, 4)
     _, last = model.slot_attention(tokens, slots, num_iterations=2)
     np.testing.assert_allclose(attention[-1], last.reshape(2, 4, grid, grid), atol=1e-5)
 

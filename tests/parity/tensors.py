@@ -103,6 +103,14 @@ def record(monkeypatch: pytest.MonkeyPatch, owner: type, *methods: str) -> dict[
     return seen
 
 
+def assert_sampled(ours: np.ndarray, arrays: dict[str, np.ndarray], key: str, rtol: float) -> None:
+    """Compares with `arrays[key]`, of which files may hold every `arrays["sub"]`-th entry alone."""
+    expected, ours = arrays[key], np.asarray(ours)
+    if expected.shape != ours.shape:
+        ours = ours.ravel()[:: int(arrays["sub"])]
+    assert relative(ours, expected) < rtol, key
+
+
 class Recorded(Noise):
     """Hands out recorded draws, in their order, and checks that the shapes are those asked for.
 

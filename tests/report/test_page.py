@@ -118,8 +118,8 @@ def test_a_model_with_slots_shows_them_and_no_oscillators(slots_page, slots_conf
 def test_without_scores_of_images_slots_are_shown_all_the_same(slots_config, slots_run):
     """As for sets of objects on scenes without masks."""
     run = dataclasses.replace(runs.read(slots_run, slots_config), scores={})
-    model = evaluate.restore(slots_config, slots_run).model
-    checked = Checker(page.render(run, [], model, evaluate.load(slots_config)))
+    checkpoint = evaluate.restore(slots_config, slots_run)
+    checked = Checker(page.render(run, [], checkpoint, evaluate.load(slots_config)))
     assert checked.wrong == []
     assert "slots" in checked.ids
     assert "scenes" not in checked.ids

@@ -83,7 +83,7 @@ def test_large_scenes_are_shrunk_alike():
 
 def test_a_card_names_predicted_segments_after_true_ones():
     data = examples()
-    renamed = np.array([2, 0, 1])[data.labels]
+    renamed = np.array([2, 0, 1])[data.segmentation]
     card = scenes.draw(data, renamed, {"fg_ari": np.array([1, 1, np.nan, 1])}, 2)
     assert card.pred == card.true
     assert card.pred_outline == card.true_outline
@@ -94,10 +94,10 @@ def test_a_card_names_predicted_segments_after_true_ones():
 def test_the_gallery_stays_in_its_budget(monkeypatch):
     data = examples(num=20, side=64)
     scores = {"fg_ari": np.linspace(0, 1, 20)}
-    full = scenes.gallery(data, data.labels, scores, "fg_ari")
+    full = scenes.gallery(data, data.segmentation, scores, "fg_ari")
     assert len(full) == 20
     monkeypatch.setattr(scenes, "BUDGET", sum(card.num_bytes() for card in full) // 2)
-    half = scenes.gallery(data, data.labels, scores, "fg_ari")
+    half = scenes.gallery(data, data.segmentation, scores, "fg_ari")
     assert 8 <= len(half) <= 10
     assert sum(card.num_bytes() for card in half) <= scenes.BUDGET * 1.1
     assert (half[0].index, half[-1].index) == (0, 19)

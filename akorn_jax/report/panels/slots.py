@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 
 from akorn_jax.data.records import Examples
+from akorn_jax.layers.resize import resize_masks
 from akorn_jax.outputs import ModelOutput
 from akorn_jax.report import scenes
 from akorn_jax.report.run import Run
@@ -43,8 +44,13 @@ class Slots:
 
 
 def applies(output: ModelOutput) -> bool:
-    """Whether the model gives masks, a reconstruction or attention."""
-    return not (output.masks is None and output.recon is None and not _attention(output))
+    """Whether the model gives masks, a reconstruction or attention, and no boxes.
+
+    Boxes have a panel of their own, `objects`.
+    """
+    return output.boxes is None and not (
+        output.masks is None and output.recon is None and not _attention(output)
+    )
 
 
 def render(run: Run, outputs: Mapping[int, ModelOutput], examples: Examples) -> dict[str, Any]:
@@ -82,7 +88,7 @@ def _scene(image: np.ndarray, output: ModelOutput, index: int) -> Slots:
         pixels = np.rint(255 * np.clip(output.recon, 0, 1)).astype(np.uint8)
         recon = scenes.picture(scenes.shrink_image(pixels))
         error = float(np.mean(np.abs(pixels.astype(np.float64) - image)) / 255)
-    masks = [] if output.masks is None else output.masks
+    masks = [] if output.masks is None else resize_masks(output.masks[None], image.shape[:2])[0]
     return Slots(
         index=index,
         image=scenes.picture(scenes.shrink_image(image)),

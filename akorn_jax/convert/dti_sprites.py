@@ -1,0 +1,161 @@
+"""Official names of DTI-Sprites (monniert/dti-sprites, and its copy in karazijal/clevrtex).
+
+Two dialects: "module" has each array once; "checkpoint", which `torch.save` writes, repeats the
+encoder in each of the transformers that share it, and counts the batches of every batch norm.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from akorn_jax.convert.layout import (
+    Entry,
+    Layout,
+    Part,
+    below,
+    convolution,
+    identity,
+    linear,
+    reshaped,
+)
+from akorn_jax.errors import UserError
+from akorn_jax.layers.batch_norm import BatchNorm
+from akorn_jax.layers.buffer import Buffer
+from akorn_jax.layers.resnet import ResNet
+from akorn_jax.layers.transformations import DEFORMATIONS, Regressors, Transformations
+from akorn_jax.models.dti_sprites import Model
+
+Entries = Iterator[Entry]
+
+DIALECTS = ("module", "checkpoint")
+COUNTER = "num_batches_tracked"
+# What official modules add their parameters to.
+IDENTITY = {
+    "identity": np.zeros(0),
+    "color": np.eye(3),
+    "position": np.eye(2, 3),
+    "similarity": np.eye(2, 3),
+    "projective": np.eye(3),
+}
+
+
+def dialect(names: Iterable[str]) -> str:
+    """The dialect of a state dict's names."""
+    return "checkpoint" if any(name.endswith(COUNTER) for name in names) else "module"
+
+
+def entries(model: Model, dialect: str = "module") -> list[Entry]:
+    """Every official array of a model.
+
+    Raises:
+        UserError: there is no such dialect.
+    """
+    if dialect not in DIALECTS:
+        raise UserError(f"dialect={dialect!r} is unknown; it is one of {', '.join(DIALECTS)}.")
+    return list(_entries(model, dialect == "checkpoint"))
+
+
+def _entries(model: Model, checkpoint: bool) -> Entries:
+    S, h, w = model.masks.shape
+    L = model.num_layers
+    to_last = Layout(lambda a: a.transpose(0, 2, 3, 1), lambda a: a.transpose(0, 3, 1, 2))
+    yield Entry("prototype_params", model.sprites, to_last)
+    yield Entry("mask_params", model.masks, reshaped((S, h, w), (S, 1, h, w)))
+    if model.background is not None:
+        yield Entry(
+            "bkg_params",
+            model.background,
+            Layout(lambda a: a[0].transpose(1, 2, 0), lambda a: a.transpose(2, 0, 1)[None]),
+        )
+
+    encoder = below("encoder.", _encoder(model.encoder, checkpoint))
+    yield from encoder
+    sequences = {"layer_transformer.": (model.layer_transformations, [(l,) for l in range(L)])}
+    for l in range(L):
+        choices = range(S + model.empty_sprite)
+        sequences[f"sprite_transformers.{l}."] = (
+            model.sprite_transformations,
+            [(l, k) for k in choices],
+        )
+    if model.background is not None:
+        sequences["bkg_transformer."] = (model.background_transformations, [()])
+    for prefix, (transformations, indices) in sequences.items():
+        for i, index in enumerate(indices):
+            yield from below(
+                f"{prefix}tsf_sequences.{i}.", _sequence(model, transformations, index)
+            )
+        if checkpoint:
+            yield from below(prefix, encoder)
+
+    if model.occlusion is not None:
+        yield from below("occ_predictor.", _regressor(model.occlusion, ()))
+    else:
+        yield _constant("occ_grid", np.tri(L, k=-1, dtype=np.float32))
+
+
+def _sequence(model: Model, transformations: Transformations, index: tuple[int, ...]) -> Entries:
+    """One sequence of transformations, `index` in the array of sequences."""
+    waits = np.array([name in DEFORMATIONS for name in transformations.names])
+    if waits.any():
+        layout = Layout(lambda a: np.float32(a[waits].all()), lambda a: ~waits | (a > 0.5))
+        yield Entry("activations", model.deforms, layout)
+    else:
+        yield _constant("activations", ~waits)
+    for i, name in enumerate(transformations.names):
+        yield _constant(f"tsf_modules.{i}.identity", IDENTITY[name].astype(np.float32))
+        if name == "identity":
+            features = model.encoder.out_features
+            yield _constant(f"tsf_modules.{i}.regressor.0.weight", np.zeros((0, features), "f"))
+            yield _constant(f"tsf_modules.{i}.regressor.0.bias", np.zeros(0, "f"))
+        else:
+            regressors = transformations.regressors[name]
+            yield from below(f"tsf_modules.{i}.regressor.", _regressor(regressors, index))
+
+
+def _regressor(regressors: Regressors, index: tuple[int, ...]) -> Entries:
+    """One MLP, `index` in the array of MLPs."""
+    for i, kernel, bias in zip((0, 3, 5), regressors.kernels, regressors.biases, strict=True):
+        yield Entry(f"{i}.weight", Part(kernel, index), linear())
+        yield Entry(f"{i}.bias", Part(bias, index), identity())
+
+
+def _encoder(encoder: ResNet, counters: bool) -> Entries:
+    """The layers of a `Sequential`: convolution, norm, ReLU, the max pool if any, stages."""
+    yield Entry("encoder.0.weight", encoder.stem.kernel, convolution())
+    yield from _norm("encoder.1", encoder.stem_norm, counters)
+    for i, stage in enumerate(encoder.stages, start=4 if encoder.max_pool else 3):
+        for j, block in enumerate(stage):
+            name = f"encoder.{i}.{j}"
+            yield Entry(f"{name}.conv1.weight", block.conv1.kernel, convolution())
+            yield from _norm(f"{name}.bn1", block.norm1, counters)
+            yield Entry(f"{name}.conv2.weight", block.conv2.kernel, convolution())
+            yield from _norm(f"{name}.bn2", block.norm2, counters)
+            if block.shortcut is not None:
+                yield Entry(f"{name}.downsample.0.weight", block.shortcut.kernel, convolution())
+                yield from _norm(f"{name}.downsample.1", block.shortcut_norm, counters)
+
+
+def _norm(name: str, norm: BatchNorm, counters: bool) -> Entries:
+    yield Entry(f"{name}.weight", norm.scale, identity())
+    yield Entry(f"{name}.bias", norm.bias, identity())
+    yield Entry(f"{name}.running_mean", norm.mean, identity())
+    yield Entry(f"{name}.running_var", norm.variance, identity())
+    if counters:  # it says nothing of the weights
+        yield Entry(f"{name}.{COUNTER}", _variable(np.zeros((), np.int32)), identity())
+
+
+def _constant(name: str, value: np.ndarray) -> Entry:
+    """An array that is official state and no state of ours: it must be what we compute."""
+
+    def load(array: np.ndarray) -> np.ndarray:
+        if not np.array_equal(array, value):
+            raise UserError(f"{name} differs from the constant that this model is built on.")
+        return array
+
+    return Entry(name, _variable(value), Layout(load, lambda array: array))
+
+
+def _variable(value: np.ndarray) -> nnx.Variable:
+    return Buffer(jnp.asarray(value))
