@@ -15,7 +15,6 @@ _FG_ARI_AND_MIOU = ("fg_ari", "miou_clevrtex")
 _FG_ARI = ("fg_ari",)
 _DTI_SPRITES = "arXiv 2104.14575"
 _CLASSES = ("class_acc", "class_miou")
-_FG_ARI_AND_MIOU = ("fg_ari", "miou_clevrtex")
 _PRECISION = ("ap_inf", "ap_1", "ap_0.5", "ap_0.25", "ap_0.125")
 
 # (protocol, source, names of the scores, method: scores)
