@@ -17,7 +17,9 @@ from akorn_jax.layers.distributions import LOG_2_PI, normal_kl, normal_log_prob
 from akorn_jax.layers.elu import elu
 from akorn_jax.layers.linear import Linear, xavier_normal
 from akorn_jax.layers.lstm import LSTM
+from akorn_jax.layers.masks import composite
 from akorn_jax.layers.noise import Noise
+from akorn_jax.layers.precision import KEEP
 from akorn_jax.layers.slot_encoder import MapNorm
 from akorn_jax.layers.soft_position import centred_grid
 from akorn_jax.layers.tap_convolution import TapConv
@@ -140,7 +142,7 @@ class Model(nnx.Module):
         self.std = std
         self.gradient_batch = gradient_batch
         self.released_tiling = released_tiling
-        self.posterior = nnx.Param(jnp.repeat(jnp.array([0.0, 1.0]), slot_size))
+        self.posterior = nnx.Param(jnp.repeat(jnp.array([0.0, 1.0]), slot_size), **KEEP)
         self.decoder = ValidBroadcastDecoder(
             slot_size, channels, position="append", activation=elu, init=INIT, rngs=rngs
         )
@@ -326,11 +328,6 @@ class Model(nnx.Module):
             raise ValueError(f"{num_slots=}: a slot is judged by what the others explain; take 2.")
         if num_iterations < 1:
             raise ValueError(f"{num_iterations=}: slots need at least 1 iteration.")
-
-
-def composite(masks: Array, means: Array) -> Array:
-    """The image that masks `[B, K, H, W]` mix of means `[B, K, H, W, 3]`: `[B, H, W, 3]`."""
-    return jnp.sum(masks[..., None] * means, axis=1)
 
 
 def logsumexp_of_others(a: Array) -> Array:

@@ -138,6 +138,8 @@ def test_the_inner_gradient_of_an_image_depends_on_others_only_in_a_batch_mean(i
     epsilon = noise[1][0]
     lam = np.random.default_rng(4).normal(size=(B, K, 2, Z)).astype(np.float32)
 
+    ones = efficient_morl.Weights(1.0, 1.0)
+
     def no_kl(lam):
         return jnp.zeros(len(lam))
 
@@ -145,7 +147,7 @@ def test_the_inner_gradient_of_an_image_depends_on_others_only_in_a_batch_mean(i
     def gradients(lam):
         together, alone = (
             [
-                m.differentiate(images[:n], lam[:n], epsilon[:n], no_kl, 1.0, 1.0)[1]
+                m.differentiate(images[:n], lam[:n], epsilon[:n], no_kl, ones)[1]
                 for m in (mean, fixed)
             ]
             for n in (B, 1)
@@ -170,10 +172,14 @@ def test_the_inner_gradient_is_that_of_the_loss(images, noise):
     def kl(lam):
         return model.hierarchical_kl(below, lam, conditions)[0].sum(axis=(0, 2))
 
+    weights = efficient_morl.Weights(0.7, 0.5)
+
     @jax.jit
     def differentiate(lam):
         def squared(lam):
-            decoded, gradient = model.differentiate(images, lam, layers[-1], kl, 0.7, 0.5)
+            decoded, gradient = model.differentiate(
+                images, lam, layers[-1], kl, efficient_morl.Weights(0.7, 0.5)
+            )
             loss = jnp.mean(0.7 * decoded.nll + 0.5 * decoded.kl)
             return jnp.sum(gradient**2), (loss, gradient)
 
