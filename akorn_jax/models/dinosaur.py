@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from akorn_jax.errors import UserError
 from akorn_jax.layers import precision
 from akorn_jax.layers.frozen import freeze
 from akorn_jax.layers.linear import linear
@@ -174,7 +175,7 @@ class Model(nnx.Module):
             and, if asked for, `trajectory`; float32.
 
         Raises:
-            ValueError: features of another shape than the model is built for, or images and no
+            UserError: features of another shape than the model is built for, or images and no
                 encoder.
         """
         noise = Noise.of(key)
@@ -212,7 +213,7 @@ class Model(nnx.Module):
         if shape == self.feature_shape:
             return inputs.astype(jnp.float32)
         if self.encoder is None:
-            raise ValueError(
+            raise UserError(
                 f"features of shape {shape} do not fit config.model.grid and feature_size, which "
                 f"say {self.feature_shape}; for images, name an encoder in config.model.encoder."
             )
@@ -220,9 +221,9 @@ class Model(nnx.Module):
         encoder = nnx.merge(graphdef, precision.cast(params, self.encoder_dtype), rest)
         features = encoder(inputs, key=noise).features
         if features is None:
-            raise ValueError(f"{type(self.encoder).__module__} gives no features to explain.")
+            raise UserError(f"{type(self.encoder).__module__} gives no features to explain.")
         if features.shape[1:] != self.feature_shape:
-            raise ValueError(
+            raise UserError(
                 f"the encoder gives features of shape {features.shape[1:]}, config.model.grid and "
                 f"feature_size say {self.feature_shape}; set them to the former."
             )
