@@ -108,7 +108,9 @@ class Model(nnx.Module):
         masks = np.broadcast_to(np.outer(bump, bump), (num_sprites, *own))
         self.sprites = nnx.Param(jnp.full((num_sprites, *own, 3), 0.9, jnp.float32))
         self.masks = nnx.Param(jnp.asarray(masks, jnp.float32))
-        self.background = nnx.Param(jnp.full((*canvas, 3), 0.5, jnp.float32)) if background else None
+        self.background = (
+            nnx.Param(jnp.full((*canvas, 3), 0.5, jnp.float32)) if background else None
+        )
         # Whether deformations act in calls that do not say; 0 after loading official weights that
         # were saved before they did.
         self.deforms = Buffer(jnp.ones(()))

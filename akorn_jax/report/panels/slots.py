@@ -44,7 +44,9 @@ class Slots:
 
 
 def applies(output: ModelOutput) -> bool:
-    """Whether the model gives masks, a reconstruction or attention."""
+    """Whether the model gives masks, a reconstruction or attention; sprites have another panel."""
+    if output.dictionary is not None:
+        return False
     return not (output.masks is None and output.recon is None and not _attention(output))
 
 
