@@ -45,7 +45,8 @@ class ModelOutput:
             "tokens" `[T, B, h, w, C]` of other layers that are applied T times;
             "attention" `[T, B, K, h, w]` of slots over the features, in [0, 1], sums to 1 over K;
             "masks" `[T, B, K, H, W]` of models that refine their masks;
-            "levels" `[T, B, h, w, L, D]` of part-whole hierarchies.
+            "levels" `[T, B, h, w, L, D]` of part-whole hierarchies;
+            "interpolation" `[T, B, H, W, C]`, scenes on the way to another image's latent.
     """
 
     terms: dict[str, Array] | None = None

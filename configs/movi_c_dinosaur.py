@@ -6,6 +6,7 @@
     python launch.py --config=configs/movi_c_dinosaur.py:layer_norm   # make of what they win
     python launch.py --config=configs/movi_c_dinosaur.py:implicit     # one-step gradient
     python launch.py --config=configs/movi_c_dinosaur.py:vit_s8       # the smaller encoder
+    python launch.py --config=configs/movi_c_dinosaur.py:features     # computed once, see below
 
 FILE holds the encoder's weights: dino_vitbase8_pretrain.pth or, for `:vit_s8`,
 dino_deitsmall8_pretrain.pth of github.com/facebookresearch/dino, the same from timm
@@ -20,9 +21,9 @@ decoder's masks and by the slots' attention. Krimmel et al. report figures, whic
 
 More slots or iterations than in training: --config.eval.options.num_slots=21.
 
-Departures: frames are read as the resident set does not fit (config.data.loading="stream"), every
-sixth frame (config.data.name="movi/c_256_every6") takes a sixth of the 46 GB; the encoder runs in
-the loop instead of 282 GB of stored features.
+Departure: the encoder runs in the loop. As in the reference, `:features` computes its float16
+features once (--mode=prepare does nothing else and can be interrupted): 282 GB for all frames, 47
+GB with --config.data.name=movi/c_256_every6. Features of another encoder are refused.
 
     python launch.py --config=configs/movi_c_dinosaur.py:procedural   # on ClevrTex-like scenes
     python launch.py --config=configs/movi_c_dinosaur.py:small,procedural
@@ -59,6 +60,6 @@ def get_config(variant: str = "") -> ConfigDict:
         config.batch_size = 16
         config.optimizer.warmup_steps = 20
         config.eval.batch_size = 16
-        config.data.train, config.data.validation, config.data.test = (384, 1_408), None, (64, 384)
-        config.data.max_records = 1_408
+        config.data.train, config.data.validation, config.data.test = (128, 640), None, (0, 128)
+        config.data.max_records = 640
     return config

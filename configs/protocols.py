@@ -25,6 +25,9 @@ def protocol(key: str, *, procedural: bool) -> ConfigDict:
         config[name] = _optional(int, config[name])
     config.seed = 0  # of procedural scenes
     config.raw_dir = placeholder(str)  # where the published files are; None downloads them
+    # Compute the features of config.model.encoder once, float16, and read them: for tasks whose
+    # inputs they are.
+    config.features = False
     config.loading = "resident"  # in device memory; "stream" reads sets that do not fit as it goes
     config.num_workers = 0  # processes that read a stream; 0 reads by threads
     # Records to prepare, from the first on; None is all. Slices need no more than their last.
@@ -45,6 +48,22 @@ def protocol_of(dataset: str) -> ConfigDict:
             return protocol(key, procedural=True)
     known = dict.fromkeys(values["name"] for values in PROTOCOLS.values())
     raise UserError(f"config.eval.datasets: {dataset!r} is unknown; there are {', '.join(known)}.")
+
+
+def folder(config: ConfigDict) -> ConfigDict:
+    """`config.data` of pictures of one's own, at the size that the recipe's model takes.
+
+    Raises:
+        UserError: no folder is named.
+    """
+    if not config.data.raw_dir:
+        raise UserError("config.data.name=folder: set config.data.raw_dir to the pictures' folder.")
+    own = protocol("folder", procedural=False)
+    size = config.model.get("image_size", config.data.size)
+    own.size = size if isinstance(size, int) else own.size
+    for field in ("raw_dir", "num_clusters", "loading", "num_workers"):
+        own[field] = config.data[field]
+    return own
 
 
 def _optional(kind: type, value: Any) -> Any:

@@ -9,7 +9,9 @@ from configs.data import PROTOCOLS
 
 _AKORN = "arXiv 2410.13821"
 _SLOT_ATTENTION = "arXiv 2006.15055"
+_CLEVRTEX = "arXiv 2111.10265, as quoted by Baltaci and Aubry (2026)"
 _FG_ARI_AND_MBO = ("fg_ari", "mbo")
+_FG_ARI_AND_MIOU = ("fg_ari", "miou_clevrtex")
 _FG_ARI = ("fg_ari",)
 _DTI_SPRITES = "arXiv 2104.14575"
 _CLASSES = ("class_acc", "class_miou")
@@ -93,6 +95,17 @@ _TABLES: list[tuple[str, str, tuple[str, ...], dict[str, list[tuple[float, float
             "AKOrN, two layers": [(67.7, 1.5), (46.2, 0.9)],
             "AKOrN, two layers, up-tiling 4": [(74.5, 1.2), (45.6, 3.4)],
             "AKOrN, large, up-tiling 4": [(77.0, 0.5), (53.4, 0.7)],
+        },
+    ),
+    (
+        "clevr10:clevrtex",
+        _CLEVRTEX,
+        _FG_ARI_AND_MIOU,
+        {
+            "MONet": [(54.5, 11.4), (30.7, 14.9)],
+            "GENESIS-V2": [(57.9, 20.4), (9.5, 0.6)],
+            "SPAIR": [(77.1, 1.9), (66.0, 4.0)],
+            "GNM": [(65.1, 4.2), (59.9, 3.7)],
         },
     ),
     ("tetrominoes:slot_attention", _SLOT_ATTENTION, _FG_ARI, {"Slot Attention": [(99.5, 0.2)]}),

@@ -7,8 +7,8 @@
 No paper has this. AKOrN's features are published with average linkage into a number of clusters
 that has to be known; here slots learn to explain them, and decode masks that are finer than the
 8x8 features. Both are scored on the same features, which change with the random oscillators that
-AKOrN starts from. The variants `:weighted_sum`, `:batch_norm`, `:layer_norm` and `:implicit` are
-those of configs/movi_c_dinosaur.py.
+AKOrN starts from; with `:features` they are computed once. The variants `:weighted_sum`,
+`:batch_norm`, `:layer_norm` and `:implicit` are those of configs/movi_c_dinosaur.py.
 
 `:small` has the AKOrN of configs/demo.py, whose checkpoint comes with the repository, and the
 scenes that it was trained and tested on. Measured: docs/results/dinosaur.md.
@@ -38,7 +38,7 @@ def get_config(variant: str = "") -> ConfigDict:
         num_slots=4,
         slot_size=64,
         hidden_size=128,
-        decoder_size=256,
+        decoder_size=128 if small else 512,
     )
     config.num_steps = 50_000
     config.optimizer.warmup_steps = 1_000

@@ -14,11 +14,13 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from akorn_jax.layers.distributions import LOG_2_PI, normal_kl, normal_log_prob
+from akorn_jax.layers.elu import elu
 from akorn_jax.layers.linear import Linear, xavier_normal
 from akorn_jax.layers.lstm import LSTM
 from akorn_jax.layers.noise import Noise
 from akorn_jax.layers.slot_encoder import MapNorm
 from akorn_jax.layers.soft_position import centred_grid
+from akorn_jax.layers.tap_convolution import TapConv
 from akorn_jax.layers.valid_broadcast_decoder import ValidBroadcastDecoder
 from akorn_jax.outputs import ModelOutput
 
@@ -58,13 +60,14 @@ class RefinementNetwork(nnx.Module):
 
     def __init__(self, slot_size: int, channels: int, hidden_size: int, *, rngs: nnx.Rngs) -> None:
         self.convolutions = nnx.List(
-            nnx.Conv(
+            TapConv(
                 channels if i else MAPS,
                 channels,
-                (3, 3),
-                strides=(2, 2),
+                3,
+                stride=2,
                 padding=1,
                 kernel_init=INIT,
+                bias_init=nnx.initializers.zeros_init(),
                 rngs=rngs,
             )
             for i in range(4)
@@ -87,11 +90,11 @@ class RefinementNetwork(nnx.Module):
             The step `[B, K, 2 Z]` and the next state.
         """
         B, K = maps.shape[:2]
-        x = maps.reshape(B * K, *maps.shape[2:]).astype(self.convolutions[0].kernel.dtype)
+        x = maps.reshape(B * K, *maps.shape[2:])
         for convolution in self.convolutions:
-            x = jax.nn.elu(convolution(x))
+            x = elu(convolution(x))
         x = jnp.mean(x.astype(jnp.float32), axis=(1, 2)).reshape(B, K, -1)
-        x = jnp.concatenate([jax.nn.elu(self.hidden(x)), vectors], axis=-1)
+        x = jnp.concatenate([elu(self.hidden(x)), vectors], axis=-1)
         state = self.lstm(x, state)
         return self.out(state[0]), state
 
@@ -138,7 +141,7 @@ class Model(nnx.Module):
         self.released_tiling = released_tiling
         self.posterior = nnx.Param(jnp.repeat(jnp.array([0.0, 1.0]), slot_size))
         self.decoder = ValidBroadcastDecoder(
-            slot_size, channels, position="append", activation=jax.nn.elu, init=INIT, rngs=rngs
+            slot_size, channels, position="append", activation=elu, init=INIT, rngs=rngs
         )
         self.refinement = RefinementNetwork(slot_size, channels, hidden_size, rngs=rngs)
         self.norm_likelihood = MapNorm((image_size, image_size, 1))

@@ -143,9 +143,10 @@ class Model(nnx.Module):
             attention's masks from those that the slots alone give), each `[B]`.
         """
         del train, trajectory
+        noise = Noise.of(key)
         log_masks = self.attend(images, num_slots)
         mean, std = self.encode(images, log_masks)
-        slots = jnp.where(use_mean, mean, normal_sample(mean, std, Noise.of(key)))
+        slots = jnp.where(use_mean, mean, normal_sample(mean, std, noise))
         patches, log_decoded = self.decode(slots)
         masks = jnp.exp(log_masks)
         log_prob = mixture_log_prob(

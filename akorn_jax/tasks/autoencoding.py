@@ -29,7 +29,12 @@ class Task(base.Task):
         weights: by term: a number, a schedule (`optimizer/schedules.py`) or "geco".
         options: of the model's call, by name: a number, a schedule or "geco".
         geco: fields of `geco.make`, and `term`: the term that is held at a goal.
+        inputs: what is reconstructed: "image", or "features" of a frozen encoder that the data keep
+            (`config.data.features`).
         flip: mirror each image with probability 1/2, as Krimmel et al. do.
+
+    Raises:
+        UserError: at construction, settings that contradict each other.
     """
 
     def __init__(
@@ -38,8 +43,14 @@ class Task(base.Task):
         weights: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         geco: Mapping[str, Any] | None = None,
+        inputs: str = "image",
         flip: bool = False,
     ) -> None:
+        if inputs not in ("image", "features"):
+            raise UserError(f"config.task.inputs={inputs!r} is unknown; use image or features.")
+        if flip and inputs != "image":
+            raise UserError("config.task.flip mirrors images, not features; set it to false.")
+        self.inputs, self.fields = inputs, (inputs,)
         options, weights = dict(options or {}), dict(weights or {"mse": 1.0})
         self._geco_options = [name for name, spec in options.items() if spec == GECO]
         super().__init__(options={n: s for n, s in options.items() if n not in self._geco_options})

@@ -10,7 +10,7 @@ from configs.families import slot_attention
 from configs.protocols import protocol
 from configs.published import published
 
-VARIANTS = slot_attention.VARIANTS
+VARIANTS = (*slot_attention.VARIANTS, "features")
 
 # Encoders that papers use: arguments of `akorn_jax.models.vit.Model`.
 VIT_S8 = {"name": "vit", "patch_size": 8, "width": 384, "heads": 6}
@@ -35,6 +35,9 @@ def explain_features(
     config.published = published(protocol_key)
     config.model = fields.model("dinosaur", encoder=encoder, **model)
     config.task = fields.task("autoencoding", weights={"feature_mse": 1.0})
+    if "features" in chosen:
+        config.data.features = True
+        config.task.inputs = "features"
     slot_attention.share(config, chosen)
     config.optimizer.decay_start = 10_000  # the rate halves from the end of its warm-up on
     config.optimizer.clip_norm = 1.0
