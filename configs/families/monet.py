@@ -48,6 +48,7 @@ def shrink(config: ConfigDict) -> None:
     config.model.image_size = 32
     config.model.num_levels = 4
     config.model.channels = 8
+    config.model.component_channels = 8
     config.model.latent_size = 8
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 1e-3
