@@ -66,8 +66,9 @@ def shrink(config: ConfigDict) -> None:
     config.data.test = (0, 320)
     config.data.validation = (320, 640)
     config.data.train = (640, 3_840)
-    config.data.max_records = 3_840
+    config.data.max_records = 12_000
     config.model.image_size = 32
     config.model.features = 16
+    config.model.num_groups = 2
     config.model.std = 0.2
     config.optimizer.learning_rate = 1e-3

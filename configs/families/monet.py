@@ -44,7 +44,7 @@ def shrink(config: ConfigDict) -> None:
     config.data.test = (0, 320)
     config.data.validation = (320, 640)
     config.data.train = (640, 3_840)
-    config.data.max_records = 3_840
+    config.data.max_records = 12_000
     config.model.image_size = 32
     config.model.num_levels = 4
     config.model.channels = 8

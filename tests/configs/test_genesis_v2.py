@@ -1,4 +1,4 @@
-"""GECO's settings in GENESIS-V2's recipes are the published ones, and the unreachable goal shows."""
+"""GECO in the recipes of GENESIS-V2: the published settings, and a goal that cannot be reached."""
 
 import numpy as np
 import pytest
