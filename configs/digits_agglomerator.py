@@ -20,21 +20,19 @@ from ml_collections import ConfigDict
 from configs import variants
 from configs.families import agglomerator
 
-NUM_STEPS = 1_500
-
 
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, ("classify", "procedural", "small"))
     config = agglomerator.classes_and_islands(
         "digits:writers",
-        chosen,
+        (chosen | {"stable"}) - {"small"},
         num_classes=10,
         image_size=8,
         downsample=2,
         channels=32,
         embedding_size=64,
     )
-    agglomerator.share(config, NUM_STEPS, 1e-3)
     config.batch_size = 128
     config.checkpoint_every = 500
+    agglomerator.one_cycle(config, 1_500, 1e-3)
     return config

@@ -18,6 +18,7 @@ from akorn_jax.evaluation import base
 from akorn_jax.evaluation.predict import collect
 from akorn_jax.evaluation.result import Result, Scores, summarize
 from akorn_jax.outputs import ModelOutput
+from akorn_jax.tasks.classification import check_labels
 
 Array = jax.Array
 
@@ -57,13 +58,13 @@ class Evaluator(base.Evaluator):
     def fit(self, kept: Mapping[str, Iterator[dict[str, Any]]], examples: Examples) -> None:
         """Keeps the neighbours."""
         self._train = {name: collect(k) for name, k in kept.items()}
-        self._train_labels = self._labels(examples)
+        self._train_labels = self._labels(examples, self._train["trained"])
         self._train_images = examples.images
 
     def score(self, kept: Mapping[str, Iterator[dict[str, Any]]], examples: Examples) -> Result:
         """Scores of the trained and of the untrained model, and of raw pixels."""
         outputs = {name: collect(k) for name, k in kept.items()}
-        labels = self._labels(examples)
+        labels = self._labels(examples, outputs["trained"])
         scores = {name: self._compare(name, output, labels) for name, output in outputs.items()}
         if self.config.eval.baselines and examples.images is not None and labels.ndim == 1:
             scores["pixels"] = self._of_pixels(examples.images, labels)
@@ -87,14 +88,17 @@ class Evaluator(base.Evaluator):
             pictures=pictures,
         )
 
-    def _labels(self, examples: Examples) -> np.ndarray:
+    def _labels(self, examples: Examples, output: Mapping[str, np.ndarray]) -> np.ndarray:
         name = self._field()
         if name not in examples.attributes:
             raise UserError(
                 f"{self.config.data.name}: has no field {name!r}; choose config.task.labels, or "
                 "other config.eval.evaluators."
             )
-        return examples.attributes[name].astype(np.int64)
+        labels = examples.attributes[name].astype(np.int64)
+        if "logits" in output and self._classifies():
+            check_labels(labels, output["logits"], name)
+        return labels
 
     def _field(self) -> str:
         """The field of the classes; also of a task that learns without them."""
