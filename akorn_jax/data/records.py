@@ -33,7 +33,8 @@ DAMAGE = (
 )
 PARTS = ("train", "validation", "test")
 BLOCK = 128  # records that are read at a time
-COUNT_FIELD = {"visible": "segmentation", "listed": "visibility"}  # what `num_objects` looks at
+# What `num_objects` looks at.
+COUNT_FIELD = {"visible": "segmentation", "listed": "visibility", "none": None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,7 @@ def load(
         UserError: if the prepared data has fewer scenes than the protocol needs, or none.
     """
     builder = open_builder(data["name"], data_dir)
-    scenes = list(_kept(builder, data, part, objects=objects))
+    scenes = list(_filtered(builder, data, part, objects=objects))
     if not scenes:
         low, high = ("any number" if bound is None else bound for bound in objects)
         raise UserError(
@@ -121,7 +122,7 @@ def load_fields(
     """
     builder = open_builder(data["name"], data_dir)
     stored = [name for name in names if not (name == "features" and data.get("features"))]
-    records, found = zip(*_kept(builder, data, part, names=stored), strict=True)
+    records, found = zip(*_filtered(builder, data, part, names=stored), strict=True)
     arrays = {name: np.stack([example[name] for example in found]) for name in stored}
     if len(stored) < len(names):
         arrays["features"] = FeatureCache(data, part, data_dir).rows(np.asarray(records))
@@ -134,8 +135,11 @@ def open_builder(name: str, data_dir: str | Path) -> tfds.core.DatasetBuilder:
     Raises:
         UserError: if it is not prepared there.
     """
+    # What is prepared says all that is needed; TFDS may have other datasets of our names.
+    of_files = tfds.core.read_only_builder.builder_from_files
+    make = tfds.builder if is_of_tfds(name) else of_files
     try:
-        builder = tfds.builder(name, data_dir=storage.plain(data_dir))
+        builder = make(name, data_dir=storage.plain(data_dir))
         prepared = builder.is_prepared()
         if prepared:
             _ = builder.info.splits, builder.info.features, builder.info.metadata
@@ -208,7 +212,9 @@ class OnDisk:
         self._codes = _codes(builder)
         if is_filtered(data):
             logging.info("Looking which scenes of %s the protocol keeps.", data["name"])
-            self.records = np.array([record for record, _ in _kept(builder, data, part, names=())])
+            self.records = np.array(
+                [record for record, _ in _filtered(builder, data, part, names=())]
+            )
         else:
             split, start, stop = _slice(builder, data, part)
             total = builder.info.splits[split].num_examples
@@ -264,7 +270,7 @@ def _check_length(data: Mapping[str, Any], field: str, expected: str) -> None:
         )
 
 
-def _kept(
+def _filtered(
     builder: tfds.core.DatasetBuilder,
     data: Mapping[str, Any],
     part: str,
@@ -285,6 +291,11 @@ def _kept(
         total = min(total, stop)  # no more than are needed
     kept, codes = 0, _codes(builder)
     counted = objects is not None or is_filtered(data)
+    if counted and COUNT_FIELD[data["count"]] is None:
+        raise UserError(
+            f"{data['name']}: its records do not say how many objects there are; leave min_objects "
+            "and max_objects unset."
+        )
     if not counted:
         kept = min(start, total)  # all are, so those before need not be read
     elif names is not None:
@@ -445,9 +456,12 @@ def num_objects(example: Mapping[str, np.ndarray], count: str) -> int:
 
     Args:
         example: a transformed record.
-        count: "visible", the largest label that is still in the picture (as AKOrN counts), or
-            "listed", the objects in the record, wherever they are.
+        count: "visible", the largest label that is still in the picture (as AKOrN counts),
+            "listed", the objects in the record, wherever they are, or "none": the dataset does not
+            say, 0.
     """
+    if count == "none" or COUNT_FIELD[count] not in example:
+        return 0  # the data do not say
     if count == "visible":
         return int(example["segmentation"].max())
     return int(np.sum(example["visibility"][1:]))

@@ -234,9 +234,10 @@ def test_contrastive_step(case):
     for name in without:
         assert not ours[name].any(), name
     for name, gradient in expected.items():
-        # Where columns are equal, PyTorch's float32 is noise: float64 is the oracle.
-        gradient = arrays.get(f"train/grad_float64/{name}", gradient)
-        tolerance = 2e-2 if name == "init_levels" else 2e-4
+        # Where columns are nearly equal, float32 is noise, PyTorch's more than ours: float64 is the
+        # oracle there.
+        precise = arrays.get(f"train/grad_float64/{name}")
+        tolerance, gradient = (2e-4, gradient) if precise is None else (1e-3, precise)
         assert relative(thin(ours[name], arrays), gradient) < tolerance, name
     for name, norm in below(arrays, "train/gradnorm/").items():
         np.testing.assert_allclose(np.linalg.norm(ours[name]), norm, rtol=1e-4)
