@@ -17,6 +17,10 @@ from configs.families import genesis_v2
 
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, genesis_v2.VARIANTS)
-    return genesis_v2.discovery(
+    config = genesis_v2.discovery(
         "multi_dsprites:genesis", chosen, goal=0.5655, image_size=64, num_slots=6
     )
+    if "small" in chosen:
+        config.data.max_objects = 3
+        config.model.num_slots = 4
+    return config

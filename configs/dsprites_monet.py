@@ -21,7 +21,7 @@ from configs.families import monet
 
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, monet.VARIANTS)
-    return monet.discovery(
+    config = monet.discovery(
         "multi_dsprites:iodine",
         chosen,
         image_size=64,
@@ -29,3 +29,7 @@ def get_config(variant: str = "") -> ConfigDict:
         num_levels=5,
         foreground_std=0.11,
     )
+    if "small" in chosen:
+        config.data.max_objects = 3
+        config.model.num_slots = 4
+    return config

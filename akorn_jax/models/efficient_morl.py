@@ -6,6 +6,8 @@ that is decoded; I times a small network then moves it along the gradient of how
 slots explain the image. Training starts with I = 3 and needs less later.
 """
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -17,17 +19,27 @@ from akorn_jax.layers.distributions import LOG_2_PI, normal_kl, normal_log_prob
 from akorn_jax.layers.elu import elu
 from akorn_jax.layers.gru import GRU
 from akorn_jax.layers.linear import Linear, uniform_fan_in, xavier_normal
+from akorn_jax.layers.masks import composite
 from akorn_jax.layers.noise import Noise
+from akorn_jax.layers.precision import KEEP
 from akorn_jax.layers.soft_position import SoftPosition
 from akorn_jax.layers.valid_broadcast_decoder import ValidBroadcastDecoder
 from akorn_jax.outputs import ModelOutput
 
 Array = jax.Array
 Gaussian = tuple[Array, Array]  # mean and standard deviation
+KL = Callable[[int | Array, Array], Array]  # of an iteration and its posterior, `[B]`
 
 INIT = xavier_normal(0.02)  # of convolutions and linear maps that no other is said of
 HIDDEN = 128  # units of the prior's and the refinement's hidden layers
 LIKELIHOODS = ("gaussian", "mixture")
+
+
+class Weights(NamedTuple):
+    """Of the two terms in the loss whose gradient the refinement sees."""
+
+    nll: float | Array
+    kl: float | Array
 
 
 class Decoded(NamedTuple):
@@ -145,7 +157,8 @@ class HierarchicalEncoder(nnx.Module):
             lam `[B, K, 2, Z]` and the attention `[B, K, N]`, which sums to 1 over the slots.
         """
         q = self.to_q(self.norm_slots(slots)) * slots.shape[-1] ** -0.5
-        attention = jax.nn.softmax(jnp.einsum("bkz,bnz->bkn", q, k), axis=1)
+        logits = jnp.einsum("bkz,bnz->bkn", q, k).astype(jnp.float32)
+        attention = jax.nn.softmax(logits, axis=1)
         weights = attention + 1e-8
         weights = weights / weights.sum(axis=-1, keepdims=True)
         lam = self.gru(jnp.einsum("bkn,bnz->bkz", weights, v), lam)
@@ -163,7 +176,8 @@ class Prior(nnx.Module):
 
     def __call__(self, z: Array) -> Gaussian:
         hidden = elu(self.hidden(z))
-        return self.loc(hidden), _std(self.raw(hidden))
+        loc, raw = (head(hidden).astype(jnp.float32) for head in (self.loc, self.raw))
+        return loc, _std(raw)
 
 
 class RefinementNetwork(nnx.Module):
@@ -229,9 +243,8 @@ class Model(nnx.Module):
         self.std = std
         self.likelihood = likelihood
         self.gradient_batch = gradient_batch
-        self.posterior = nnx.Param(
-            jnp.stack([jnp.zeros(slot_size), jnp.ones(slot_size)])  # [2, Z]
-        )
+        initial = jnp.stack([jnp.zeros(slot_size), jnp.ones(slot_size)])  # [2, Z]
+        self.posterior = nnx.Param(initial, **KEEP)
         self.encoder = Encoder(channels, rngs=rngs)
         self.layer = HierarchicalEncoder(channels, slot_size, rngs=rngs)
         self.prior = Prior(slot_size, rngs=rngs)
@@ -271,8 +284,9 @@ class Model(nnx.Module):
             trajectory: keep the attention of every layer, and the masks of every iteration (the
                 last ones repeated where a traced number of iterations is less than the model's).
             num_slots: K of this call.
-            num_iterations: I of this call, at least 0. It may be traced, for curricula without a
-                second compilation: then at most the model's own, to which it is clipped.
+            num_iterations: I of this call, at least 0. It may be traced, also as a float, for
+                curricula without a second compilation: then at most the model's own, to which it
+                is clipped.
             nll_weight, kl_weight: of the terms in the loss whose gradient the refinement sees:
                 those of the training's, e.g. GECO's multiplier.
 
@@ -291,7 +305,7 @@ class Model(nnx.Module):
         self._check(inputs, K, I)
         curriculum = isinstance(I, jax.Array)
         if curriculum:
-            I = jnp.clip(I, 0, self.num_iterations)
+            I = jnp.clip(I, 0, self.num_iterations).astype(jnp.int32)
         steps = self.num_iterations if curriculum else I
 
         noise, shape = Noise.of(key), (B, K, self.slot_size)
@@ -300,51 +314,20 @@ class Model(nnx.Module):
             for lead in ((), (self.num_layers,), (self.num_layers - 1,), (steps,))
         )
         posteriors, attention = self.encode(inputs, initial, layers)
-        below, lam = posteriors[:-1], posteriors[-1]
-        _, prior = self.hierarchical_kl(below, lam, conditions)
-
-        def kl(i: Array, lam: Array) -> Array:
-            """Of the whole hierarchy for i = 0; then of what is refined, given the layer above."""
-            return jax.lax.cond(
-                i == 0,
-                lambda lam: self.hierarchical_kl(below, lam, conditions)[0].sum(axis=(0, 2)),
-                lambda lam: normal_kl(*_gaussian(lam), *prior).sum(axis=(1, 2)),
-                lam,
-            )
-
-        def iterate(carry: tuple, i: Array, noise: Array) -> tuple[tuple, tuple]:
-            lam, h = carry
-            decoded, gradient = self.differentiate(
-                inputs, lam, noise, lambda lam: kl(i, lam), nll_weight, kl_weight
-            )
-            step, h = self.refinement(lam, gradient, h)
-            logits = decoded.logits if trajectory else None
-            return (lam + step, h), (decoded.nll, decoded.kl, logits)
-
-        def skip(carry: tuple, i: Array, noise: Array) -> tuple[tuple, tuple]:
-            nothing = jnp.zeros(B)
-            return carry, (nothing, nothing, jnp.zeros((B, K, H, W)) if trajectory else None)
-
-        def body(carry: tuple, x: tuple) -> tuple[tuple, tuple]:
-            if not curriculum:
-                return remat(carry, *x)
-            return jax.lax.cond(x[0] < I, remat, skip, carry, *x)
-
-        # Of an iteration, the backward pass keeps what it would take gradients to compute again.
-        keep = jax.checkpoint_policies.save_only_these_names("gradient")
-        remat = jax.checkpoint(iterate, policy=keep)
+        kl = self.kl_of_iterations(posteriors, conditions)
+        # What is decoded first is the sample that the last layer has made.
         noise = jnp.concatenate([layers[-1:], refinements])
-        index = jnp.arange(steps)
-        (lam, _), (nll, kls, logits) = jax.lax.scan(
-            body, (lam, jnp.zeros(shape)), (index, noise[:-1])
+        weights = Weights(nll_weight, kl_weight)
+        lam, (nll, kls, logits) = self.refine(
+            inputs, posteriors[-1], noise[:-1], kl, weights, I if curriculum else None, trajectory
         )
-        last = self.decode(inputs, lam, noise[I], lambda lam: kl(jnp.asarray(I), lam))
-        weights = (I + 3 - index) / (I + 1)
-        last_weight = 3 / (I + 1)
+        last = self.decode(inputs, lam, noise[I], functools.partial(kl, I))
         masks = jax.nn.softmax(last.logits, axis=1)
+        i = jnp.arange(steps)
+        share, last_share = (I + 3 - i) / (I + 1), 3 / (I + 1)
         told = None
         if trajectory:
-            done = (index < I)[:, None, None, None, None]
+            done = (i < I)[:, None, None, None, None]
             earlier = jnp.where(done, jax.nn.softmax(logits, axis=2), masks)
             told = {
                 "masks": (jnp.concatenate([earlier, masks[None]]),),
@@ -352,8 +335,8 @@ class Model(nnx.Module):
             }
         return ModelOutput(
             terms={
-                "nll": weights @ nll + last_weight * last.nll,
-                "kl": weights @ kls + last_weight * last.kl,
+                "nll": share @ nll + last_share * last.nll,
+                "kl": share @ kls + last_share * last.kl,
                 "nll_last": last.nll,
             },
             recon=composite(masks, last.means),
@@ -420,13 +403,91 @@ class Model(nnx.Module):
             above = lam
         return jnp.stack(kls[::-1]), prior
 
+    def kl_of_iterations(self, posteriors: Array, noise: Array) -> KL:
+        """The KL of iteration i, a function of i and of the posterior then.
+
+        It is that of the whole hierarchy for i = 0. Afterwards it is that of what is refined to
+        the prior of layer 1, as i = 0 had it.
+
+        Args:
+            posteriors: of all layers, `[L, B, K, 2, Z]`.
+            noise: see `hierarchical_kl`.
+        """
+        below = posteriors[:-1]
+        _, prior = self.hierarchical_kl(below, posteriors[-1], noise)
+
+        def kl(i: int | Array, lam: Array) -> Array:
+            return jax.lax.cond(
+                jnp.equal(i, 0),
+                lambda lam: self.hierarchical_kl(below, lam, noise)[0].sum(axis=(0, 2)),
+                lambda lam: normal_kl(*_gaussian(lam), *prior).sum(axis=(1, 2)),
+                lam,
+            )
+
+        return kl
+
+    def refine(
+        self,
+        inputs: Array,
+        lam: Array,
+        noise: Array,
+        kl: KL,
+        weights: Weights,
+        stop: Array | None,
+        keep_logits: bool,
+    ) -> tuple[Array, tuple[Array, Array, Array | None]]:
+        """Moves a posterior once for each noise.
+
+        Args:
+            inputs: images `[B, H, W, 3]`.
+            lam: `[B, K, 2, Z]`.
+            noise: `[I, B, K, Z]`.
+            kl, weights: see `differentiate`.
+            stop: a traced number: iterations from this one on are left out.
+            keep_logits: of the masks, for each iteration.
+
+        Returns:
+            The last posterior, and nll `[I, B]`, kl `[I, B]` and logits `[I, B, K, H, W]` of the
+            scenes before it; of iterations left out, zeros.
+        """
+
+        def iterate(carry: tuple, i: Array, noise: Array) -> tuple[tuple, tuple]:
+            lam, h = carry
+            decoded, gradient = self.differentiate(
+                inputs, lam, noise, functools.partial(kl, i), weights
+            )
+            step, h = self.refinement(lam, gradient, h)
+            logits = decoded.logits if keep_logits else None
+            return (lam + step, h), (decoded.nll, decoded.kl, logits)
+
+        # Of an iteration, the backward pass keeps what it would take a gradient to compute again.
+        keep = jax.checkpoint_policies.save_only_these_names("gradient")
+        iterate = jax.checkpoint(iterate, policy=keep)
+
+        def leave_out(carry: tuple, i: Array, noise: Array) -> tuple[tuple, tuple]:
+            del i
+            nothing = jnp.zeros(len(noise))
+            logits = jnp.zeros((*noise.shape[:2], *inputs.shape[1:3])) if keep_logits else None
+            return carry, (nothing, nothing, logits)
+
+        def body(carry: tuple, x: tuple) -> tuple[tuple, tuple]:
+            if stop is None:
+                return iterate(carry, *x)
+            return jax.lax.cond(x[0] < stop, iterate, leave_out, carry, *x)
+
+        carry = (lam, jnp.zeros(noise.shape[1:]))
+        (lam, _), found = jax.lax.scan(body, carry, (jnp.arange(len(noise)), noise))
+        return lam, found
+
     def render(self, z: Array, height: int, width: int) -> tuple[Array, Array]:
         """Slots `[B, K, Z]` to means `[B, K, H, W, 3]` and mask logits `[B, K, H, W]`, float32."""
         maps = self.decoder(z, height, width).astype(jnp.float32)
         return jax.nn.sigmoid(maps[..., :3]), maps[..., 3]
 
-    def decode(self, inputs: Array, lam: Array, noise: Array, kl) -> Decoded:
-        """A scene from the posterior lam, with noise `[B, K, Z]`; kl is a function of lam."""
+    def decode(
+        self, inputs: Array, lam: Array, noise: Array, kl: Callable[[Array], Array]
+    ) -> Decoded:
+        """A scene from the posterior lam, with noise `[B, K, Z]`; kl of lam is `[B]`."""
         z = _sample(lam, noise)
         means, logits = self.render(z, *inputs.shape[1:3])
         return Decoded(z, means, logits, self.nll(inputs, means, logits), kl(lam))
@@ -436,9 +497,8 @@ class Model(nnx.Module):
         inputs: Array,
         lam: Array,
         noise: Array,
-        kl,
-        nll_weight: float | Array,
-        kl_weight: float | Array,
+        kl: Callable[[Array], Array],
+        weights: Weights,
     ) -> tuple[Decoded, Array]:
         """A decoded scene, and the gradient of its loss with respect to lam, `[B, K, 2, Z]`.
 
@@ -447,7 +507,7 @@ class Model(nnx.Module):
 
         def loss(lam: Array) -> tuple[Array, Decoded]:
             decoded = self.decode(inputs, lam, noise, kl)
-            total = jnp.sum(nll_weight * decoded.nll + kl_weight * decoded.kl)
+            total = jnp.sum(weights.nll * decoded.nll + weights.kl * decoded.kl)
             return total / (self.gradient_batch or len(inputs)), decoded
 
         gradient, decoded = jax.grad(loss, has_aux=True)(lam)
@@ -472,11 +532,6 @@ class Model(nnx.Module):
             raise ValueError(f"{num_slots=}: the model needs at least 1 slot.")
         if not isinstance(num_iterations, jax.Array) and num_iterations < 0:
             raise ValueError(f"{num_iterations=} is negative; 0 leaves out the refinement.")
-
-
-def composite(masks: Array, means: Array) -> Array:
-    """The image that masks `[B, K, H, W]` mix of means `[B, K, H, W, 3]`: `[B, H, W, 3]`."""
-    return jnp.sum(masks[..., None] * means, axis=1)
 
 
 def _layer_norm(features: int, rngs: nnx.Rngs) -> nnx.LayerNorm:

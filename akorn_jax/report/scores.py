@@ -12,8 +12,10 @@ from akorn_jax.evaluation.set_prediction import HEADINGS
 from akorn_jax.report.run import Run
 
 SEGMENTATION = {"fg_ari": "FG-ARI", "mbo": "mBO", "ari": "ARI", "miou": "mIoU", "mse": "MSE"}
-NAMES = HEADINGS | SEGMENTATION  # what a run is best known for first
-ERRORS = ("mse",)  # less is better
+CLASSIFICATION = {"top1_error": "top-1 error", "knn_accuracy": "k-NN accuracy"}
+# What a run is best known for first.
+NAMES = HEADINGS | SEGMENTATION | CLASSIFICATION
+ERRORS = ("mse", "top1_error")  # less is better
 SCENES = ("name", "crop", "size", "interpolation")  # fields of `config.data`: what scenes show
 RANKING = ("fg_ari", "mbo", "ari", "miou")  # what scenes are ranked by: the first that there is
 

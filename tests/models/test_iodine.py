@@ -32,20 +32,19 @@ def make(**chosen):
     return nnx.merge(graphdef, numbers)
 
 
-def run(images, noise, *, kl_weight=1.0, model=(), **call):
+def run(images, noise, *, kl_weight=1.0, **call):
     """A call with given noise, compiled as a whole, once per kind.
 
     Args:
         images, noise, kl_weight: traced.
-        model: items of `make`'s arguments.
         call: the call's other arguments.
     """
-    return compiled(model, tuple(call.items()))(images, noise, np.float32(kl_weight))
+    return compiled(tuple(call.items()))(images, noise, np.float32(kl_weight))
 
 
 @functools.cache
-def compiled(chosen, call):
-    model = make(**dict(chosen))
+def compiled(call):
+    model = make()
 
     def forward(images, noise, kl_weight):
         return model(images, key=Recorded([noise]), kl_weight=kl_weight, **dict(call))
@@ -93,19 +92,21 @@ def test_permuting_noise_permutes_slots(images, noise, output):
         np.testing.assert_allclose(permuted.terms[name], output.terms[name], rtol=1e-4)
 
 
-@pytest.mark.parametrize("gradient_batch", [None, B])
-def test_other_images_matter_only_to_a_batch_mean(images, noise, gradient_batch):
-    """Alone, an image has a gradient twice as large unless its divisor is given.
+def test_inner_gradients_of_an_image_depend_on_others_only_in_a_batch_mean(images, noise):
+    """Alone, an image has gradients twice as large unless their divisor is given."""
+    mean, fixed = make(), make(gradient_batch=8)
+    lam = np.random.default_rng(4).normal(size=(B, K, 2 * Z)).astype(np.float32)
 
-    The norms undo that but for their epsilon, so gradients are made small.
-    """
-    chosen = (("gradient_batch", gradient_batch), ("std", 10.0))
-    together = run(images, noise, model=chosen).slots
-    alone = run(images[:1], noise[:, :1], model=chosen).slots
-    if gradient_batch is None:
-        assert np.abs(alone[0] - together[0]).max() > 1e-4
-    else:
-        np.testing.assert_allclose(alone[0], together[0], atol=1e-5)
+    @jax.jit
+    def gradients(lam):
+        together = [m.differentiate(images, lam, noise[0], 1.0)[1] for m in (mean, fixed)]
+        alone = [m.differentiate(images[:1], lam[:1], noise[0, :1], 1.0)[1] for m in (mean, fixed)]
+        return together, alone
+
+    together, alone = gradients(lam)
+    for factor, many, one in zip((B, 1), together, alone, strict=True):
+        for a, b in zip(many, one, strict=True):
+            np.testing.assert_allclose(factor * a[:1], b, rtol=1e-4, atol=1e-4)
 
 
 def test_the_released_tiling_mixes_images(images):

@@ -209,7 +209,7 @@ def test_each_refinement(path):
     model, arrays, config = model_and_arrays(path)
     image = images_of(arrays)
     initial, layers, conditions, refinements = noise_of(arrays, model)
-    nll_weight, kl_weight = weights_of(arrays, config)
+    weights = efficient_morl.Weights(*weights_of(arrays, config))
     lams = posterior(arrays["traj/lambda"])
     prior = arrays["out/prior_loc_1"], arrays["out/prior_std_1"]
     graphdef, params = nnx.split(model)
@@ -224,7 +224,7 @@ def test_each_refinement(path):
                 return model.hierarchical_kl(posteriors[:-1], lam, conditions)[0].sum((0, 2))
             return normal_kl(*efficient_morl._gaussian(lam), *prior).sum((1, 2))
 
-        decoded, gradient = model.differentiate(image, lam, noise, kl, nll_weight, kl_weight)
+        decoded, gradient = model.differentiate(image, lam, noise, kl, weights)
         return decoded, gradient, *model.refinement(lam, gradient, h)
 
     trajectory = tensors.below(arrays, "traj/")
