@@ -4,7 +4,8 @@
 Without --mode a run prepares its data if need be, trains (from where it was, if it was
 interrupted), evaluates and writes DIR/report.html. Any field of the config can be set with
 --config.field=value. --mode=report writes the report again, --compare=DIR2,DIR3 beside other runs;
---mode=sample draws images from the model's prior.
+--mode=sample draws images from the model's prior; --mode=segment --images='DIR/*.jpg' --out=DIR
+segments any pictures.
 
 Of several processes each runs this command. On TPU slices and under srun they find each other;
 elsewhere say --coordinator=HOST:PORT --num_processes=N --process_id=I.
@@ -25,7 +26,7 @@ import jax
 from absl import logging
 from etils import epath
 
-from akorn_jax import evaluate, features, report, run_config, sample, train
+from akorn_jax import evaluate, features, report, run_config, sample, segment, train
 from akorn_jax.data import records
 from akorn_jax.errors import UserError
 from akorn_jax.runtime import processes, progress, provenance, storage
@@ -34,9 +35,10 @@ from akorn_jax.runtime.preemption import Outcome
 from configs import base, protocols
 from datasets.contact_sheet import contact_sheet
 from datasets.errors import DatasetError
+from datasets.folder import key_of
 from datasets.prepare import prepare
 
-MODES = ("prepare", "browse", "train", "evaluate", "report", "sample")
+MODES = ("prepare", "browse", "train", "evaluate", "report", "sample", "segment")
 REPORTING = (None, "evaluate", "report")
 
 
@@ -88,6 +90,14 @@ def work(
     """What the mode asks for, in its order; returns the exit code."""
     if options.mode != "prepare":
         progress.setup_logging(workdir, jax.process_index())
+    if options.mode == "segment":
+        if options.images is None or options.out is None:
+            raise UserError("--mode=segment: pass --images='DIR/*.jpg' and --out=DIR.")
+        out = segment.segment(
+            config, workdir, options.images, options.out.expanduser(), skip_bad=options.skip_bad
+        )
+        progress.say(f"Segments: {out}")
+        return 0
     for protocol in (config.data, *others):
         prepare_data(protocol, config)
     if config.data.features:
@@ -163,6 +173,9 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, run_config.ConfigDi
         default=[],
         help="other evaluated runs, whose scores stand beside in the report",
     )
+    parser.add_argument("--images", metavar="DIR or PATTERN", help="pictures of --mode=segment")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="of --mode=segment")
+    parser.add_argument("--skip_bad", action="store_true", help="pass over unreadable pictures")
     parser.add_argument("--num_images", metavar="N", type=int, default=16, help="of --mode=sample")
     parser.add_argument(
         "--cache_dir",
@@ -190,7 +203,11 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, run_config.ConfigDi
         config = base.complete(run_config.from_json(epath.Path(options.config).expanduser()))
     else:
         config = run_config.from_recipe(_recipe_file(options.config))
-    return options, run_config.override(config, overrides)
+    config = run_config.override(config, overrides)
+    if config.data.name == "folder":
+        config.data = protocols.folder(config)
+        config.data.name = f"folder/{key_of(Path(config.data.raw_dir), config.data.size)}"
+    return options, config
 
 
 def _recipe_file(recipe: str) -> str:
@@ -217,6 +234,7 @@ def prepare_data(protocol: run_config.ConfigDict, config: run_config.ConfigDict)
         num_processes=jax.process_count(),
         process_index=jax.process_index(),
     )
+    records.check_parts(protocol, config.data_dir)
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def _per_image(score: Callable[[Contingency], float], batch: list[Contingency]) 
 
 def ari(true: Array, pred: Array, *, ignore_ids: Ids = (-1,)) -> Array:
     """Adjusted Rand index over all pixels, background included: `[B]`, at most 1."""
-    return _per_image(lambda t: _rand(t.counts), tables(true, pred, ignore_ids))
+    return _per_image(lambda t: rand_index(t.counts), tables(true, pred, ignore_ids))
 
 
 def fg_ari(
@@ -161,13 +161,13 @@ def segmentation_scores(
     batch = tables(true, pred, ignore_ids)
     return {
         "fg_ari": _per_image(lambda t: _foreground_rand(t, background_ids), batch),
-        "ari": _per_image(lambda t: _rand(t.counts), batch),
+        "ari": _per_image(lambda t: rand_index(t.counts), batch),
         "mbo": _per_image(lambda t: _best_overlap(t, background_ids), batch),
         "miou": _per_image(lambda t: _assigned_overlap(t, background_ids), batch),
     }
 
 
-def _rand(counts: Array) -> float:
+def rand_index(counts: Array) -> float:
     """Adjusted Rand index of a table, from the numbers of (ordered) pairs of pixels.
 
     Python integers: the products reach n^4, beyond 64 bits from 240x230 pixels on.
@@ -185,7 +185,7 @@ def _rand(counts: Array) -> float:
 
 
 def _foreground_rand(table: Contingency, background_ids: Ids) -> float:
-    return _rand(table.counts[table.is_object(background_ids)])
+    return rand_index(table.counts[table.is_object(background_ids)])
 
 
 def _best_overlap(table: Contingency, background_ids: Ids) -> float:
@@ -243,7 +243,7 @@ def clevrtex_metrics(true: Array, pred: Array) -> dict[str, Array]:
     true_maps, true_size = _segments("true", true)
     pred_maps, pred_size = _segments("pred", pred)
     size = max(true_size, pred_size)
-    rows = [_clevrtex(table, size) for table in tables(true_maps, pred_maps, ignore_ids=())]
+    rows = [clevrtex_scores(table, size) for table in tables(true_maps, pred_maps, ignore_ids=())]
     return {name: np.array([row[name] for row in rows], np.float64) for name in rows[0]}
 
 
@@ -258,7 +258,8 @@ def _segments(name: str, segments: Array) -> tuple[Array, int]:
     return maps, int(maps.max()) + 1
 
 
-def _clevrtex(table: Contingency, size: int) -> dict[str, float]:
+def clevrtex_scores(table: Contingency, size: int) -> dict[str, float]:
+    """Of one image whose ids are below `size`, the background's 0; see `clevrtex_metrics`."""
     shared = np.zeros((size, size), np.int64)
     shared[np.ix_(table.true_ids, table.pred_ids)] = table.counts
     true_area, pred_area = shared.sum(1), shared.sum(0)
@@ -279,7 +280,7 @@ def _clevrtex(table: Contingency, size: int) -> dict[str, float]:
         "mSC": (true_area * iou.max(1)).sum() / true_area.sum(),
         "DICE": dice.sum() / pairs,
         "DICE_FG": dice[1:].sum() / foreground_pairs,
-        "ARI": _rand(table.counts),
+        "ARI": rand_index(table.counts),
         "ARI_FG": _foreground_rand(table, (0,)),
     }
 

@@ -7,11 +7,15 @@ those of published download scripts; those of pbg, vbg and grassbg are inferred 
 """
 
 import contextlib
+import hashlib
 import json
 import re
 import shutil
+import struct
 import tarfile
 import tempfile
+import warnings
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from zlib_ng import gzip_ng, zlib_ng
 
 from datasets import sources
@@ -55,6 +59,16 @@ SCHEMA = Schema(
 )
 
 Scene = dict[str, Path]  # one file for each of _KINDS
+
+
+# What libraries raise of damaged content, besides their own classes.
+_BROKEN = (
+    *(EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError),
+    *(MemoryError, struct.error, zlib.error),
+)
+_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_SAMPLED = 256  # scenes whose content is compared with what was prepared
+PngImagePlugin.MAX_TEXT_CHUNK = 16 << 20  # Blender's scripts write more than Pillow's 1 MB
 
 
 class Clevrtex(MultiObjectBuilder):
@@ -110,7 +124,7 @@ class Clevrtex(MultiObjectBuilder):
         if not archives and folder is None:
             return ""
         now = _fingerprint(archives, folder, self.builder_config.name)
-        before = {name: origin[name] for name in now}
+        before = {name: origin.get(name, now[name]) for name in now}  # old data have no sample
         return "" if now == before else f"made from {before}, {raw_dir} has {now}"
 
 
@@ -126,10 +140,19 @@ def _in_raw_dir(raw_dir: Path, variant: str) -> tuple[list[Path], Path | None]:
     return sorted(raw_dir.glob(f"clevrtex_{variant}*.tar.gz")), None
 
 
-def _fingerprint(archives: Sequence[Path], folder: Path | None, variant: str) -> dict[str, int]:
+def _fingerprint(archives: Sequence[Path], folder: Path | None, variant: str) -> dict[str, Any]:
     if archives:
-        return {"files": len(archives), "bytes": sum(path.stat().st_size for path in archives)}
-    return {"files": sum(1 for _ in folder.rglob(f"CLEVRTEX_{variant}_*.json")), "bytes": 0}
+        prints = [sources.fingerprint(path) for path in archives]
+        samples = "".join(p["sample"] for p in prints)
+        digest = hashlib.sha256(samples.encode()).hexdigest()
+        total = sum(p["bytes"] for p in prints)
+        return {"files": len(archives), "bytes": total, "sample": digest}
+    files = sorted(folder.rglob(f"CLEVRTEX_{variant}_*.json"))
+    digest = hashlib.sha256()
+    for place in np.linspace(0, max(len(files) - 1, 0), _SAMPLED).astype(int):
+        for file in files[place : place + 1]:
+            digest.update(file.read_bytes())
+    return {"files": len(files), "bytes": 0, "sample": digest.hexdigest()}
 
 
 def _unpack(archives: Sequence[Path], target: Path) -> None:
@@ -147,7 +170,7 @@ def _unpack(archives: Sequence[Path], target: Path) -> None:
                             shutil.copyfileobj(tar.extractfile(member), out)
                 while stream.read(1 << 20):  # to the checksum, which comes after tar's own end
                     pass
-        except (EOFError, tarfile.TarError, gzip_ng.BadGzipFile, zlib_ng.error) as error:
+        except (*_BROKEN, tarfile.TarError, gzip_ng.BadGzipFile, zlib_ng.error) as error:
             raise DamagedFileError(
                 f"{archive}: truncated, damaged or no tar.gz ({error}); get it again"
             ) from error
@@ -162,8 +185,11 @@ def _find_scenes(folder: Path, variant: str) -> list[Scene]:
     pattern = re.compile(rf"CLEVRTEX_{variant}_(\d{{6}})(\.png|_flat\.png|\.json)")
     found: dict[int, Scene] = {}
     for path in folder.rglob("CLEVRTEX_*"):
-        if match := pattern.fullmatch(path.name):
-            found.setdefault(int(match[1]), {})[match[2]] = path
+        if (match := pattern.fullmatch(path.name)) and path.is_file():
+            files = found.setdefault(int(match[1]), {})
+            if match[2] in files:
+                raise DatasetError(f"{path}: is there twice, also as {files[match[2]]}; remove one")
+            files[match[2]] = path
     if not found:
         raise DatasetError(f"{folder}: no file is named CLEVRTEX_{variant}_000000.png or the like")
     for index in range(max(found) + 1):
@@ -223,16 +249,22 @@ def _read(scene: Scene, codes: Mapping[str, Mapping[str, int]]) -> Arrays:
 
 def _pixels(path: Path, modes: Sequence[str]) -> np.ndarray:
     try:
-        with Image.open(path) as picture:
-            mode, pixels = picture.mode, np.asarray(picture)
-    except (OSError, SyntaxError) as error:  # PIL raises SyntaxError for broken chunks
-        raise DatasetError(f"{path}: not a readable PNG ({error})") from error
-    if mode not in modes or pixels.shape[:2] != SCHEMA.image[:2]:
-        raise DatasetError(
-            f"{path}: {pixels.shape[1]}x{pixels.shape[0]} pixels of mode {mode},"
-            f" expected 320x240 of mode {' or '.join(modes)}"
-        )
-    return pixels
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                if picture.mode not in modes or picture.size != SCHEMA.image[1::-1]:
+                    raise DatasetError(
+                        f"{path}: {picture.width}x{picture.height} pixels of mode {picture.mode},"
+                        f" expected 320x240 of mode {' or '.join(modes)}"
+                    )
+                return np.asarray(picture)
+    # Pillow raises SyntaxError for broken chunks, and its own classes for bombs.
+    except (OSError, SyntaxError, *_BROKEN, *_BOMBS) as error:
+        raise DatasetError(f"{path}: not a readable PNG ({_line(error)})") from error
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 @contextlib.contextmanager
@@ -240,8 +272,9 @@ def _reading(path: Path) -> Iterator[dict[str, Any]]:
     """The content of a scene's JSON file; what is wrong with it becomes a DatasetError."""
     try:
         yield json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path}: not a ClevrTex scene ({error!r})") from error
+    except (OSError, RecursionError, *_BROKEN) as error:
+        reason = f"{type(error).__name__}: {_line(error)}"
+        raise DatasetError(f"{path}: not a ClevrTex scene ({reason})") from error
 
 
 def _attributes(path: Path, codes: Mapping[str, Mapping[str, int]]) -> Arrays:

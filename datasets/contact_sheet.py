@@ -77,7 +77,7 @@ def contact_sheet(
     source = builder.as_data_source(split=f"{split}[{start}:{stop}]")
     metadata = builder.info.metadata
     panels = [
-        _panel(example, f"{split}[{number}]", metadata)
+        _panel(example, ", ".join([f"{split}[{number}]", *_of_scene(example, metadata)]), metadata)
         for number, example in enumerate(source, start)
     ]
     path = Path(path)
@@ -125,6 +125,7 @@ def _panel(example: Mapping[str, np.ndarray], title: str, metadata: Mapping[str,
     masks = Image.fromarray(colored(labels, metadata))
     panel.paste(masks.resize(size, Image.Resampling.NEAREST), (size[0] + 2, 0))
     draw = ImageDraw.Draw(panel)
+    title = _fitting(title.split(", "), panel.width, font)
     draw.text((0, size[1] + 3), title, fill=_INK, font=font)
     for number, (label, words) in enumerate(objects, 1):
         top = size[1] + 3 + number * _LINE
@@ -145,13 +146,22 @@ def _first_frame(example: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {"image": video[0], "segmentation": labels[0], **still}
 
 
+def _of_scene(example: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> list[str]:
+    """What the attributes say of the scene as a whole: its class."""
+    names = sorted(name for name, value in example.items() if np.ndim(value) == 0)
+    return [_word(name, example[name], metadata["vocabularies"]) for name in names]
+
+
 def _describe(
     example: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
 ) -> list[tuple[int, list[str]]]:
     """Label and attributes of every object: the names of codes, then numbers."""
     vocabularies = metadata["vocabularies"]
+    if "visibility" not in example and "segmentation" not in example:
+        return []
+    maps = {name for name in example if name.endswith("segmentation")}
     fields = sorted(
-        example.keys() - {"image", "segmentation", "visibility"},
+        (n for n in example.keys() - maps - {"image", "visibility"} if np.ndim(example[n])),
         key=lambda name: (name not in vocabularies, example[name].ndim, name),
     )
     if "visibility" in example:

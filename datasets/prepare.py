@@ -20,6 +20,8 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 from absl import logging
+from array_record.python.array_record_module import ArrayRecordReader
+from google.protobuf import json_format
 
 from datasets import partition
 from datasets.builder import MultiObjectBuilder
@@ -27,6 +29,11 @@ from datasets.errors import DamagedFileError, DatasetError
 from datasets.sources import Source
 
 _POLL_SECONDS = 1.0
+# What reading damaged notes (dataset_info.json, features.json, metadata.json) raises.
+_DAMAGE = (
+    *(ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError),
+    *(FileNotFoundError, json_format.ParseError),
+)
 
 
 def prepare(
@@ -70,7 +77,7 @@ def prepare(
     data_dir = Path(data_dir).expanduser().absolute()
     source = Source(Path(raw_dir).expanduser() if raw_dir else None, max_records, seed)
     parent = data_dir / builder_class.name
-    staging = parent / f".preparing.{config}"
+    staging = _staging(parent, config)
     try:
         served = _serves(builder_class, config, data_dir, source)
         if served and not staging.exists():
@@ -91,6 +98,12 @@ def prepare(
     except OSError as error:
         raise _disk_error(error, data_dir) from error
     return _path(builder_class, config, data_dir)
+
+
+def _staging(parent: Path, config: str) -> Path:
+    """Where a config is prepared: on the disk that it is for, so that it can be renamed there."""
+    place = parent / config
+    return place.resolve() / ".preparing" if place.is_symlink() else parent / f".preparing.{config}"
 
 
 def _draw_part(builder: MultiObjectBuilder, part: int, directories: Sequence[Path]) -> None:
@@ -118,6 +131,11 @@ def _find(name: str) -> tuple[type[MultiObjectBuilder], str]:
     if known is None or dataset not in tfds.list_builders(with_community_datasets=False):
         raise DatasetError(f"dataset={name!r}: there is no datasets/{dataset}.py with a builder")
     builder_class = tfds.builder_cls(dataset)
+    if hasattr(builder_class, "variant"):  # has no list of configs: one is made for each name
+        known = {v.name: v for v in builder_class.BUILDER_CONFIGS}
+        known[config] = builder_class.variant(config)
+        builder_class.BUILDER_CONFIGS = tuple(known.values())
+        return builder_class, config
     configs = [variant.name for variant in builder_class.BUILDER_CONFIGS]
     if config not in configs:
         options = ", ".join(f"{dataset}/{known}" for known in configs)
@@ -136,11 +154,31 @@ def _serves(
     path = _path(builder_class, config, data_dir)
     if not (path / "dataset_info.json").exists():
         return False
-    builder = builder_class(config=config, data_dir=data_dir)
-    reason = _mismatch(builder, builder.info.metadata["origin"], builder.num_records(), source)
+    try:
+        builder = builder_class(config=config, data_dir=data_dir)
+        reason = _damage(builder)
+        origin = builder.info.metadata["origin"]
+        reason = reason or _mismatch(builder, origin, builder.num_records(), source)
+    except _DAMAGE as error:
+        reason = f"its notes are damaged ({type(error).__name__})"
     if reason:
         logging.info("%s: %s; preparing it again", path, reason)
     return not reason
+
+
+def _damage(builder: MultiObjectBuilder) -> str:
+    """What is wrong with the prepared files; empty if all can be opened and are whole."""
+    for split in builder.info.splits.values():
+        for path, count in zip(split.filepaths, split.shard_lengths, strict=True):
+            if not os.path.isfile(path):
+                return f"{Path(path).name} is missing"
+            try:
+                found = ArrayRecordReader(str(path)).num_records()
+            except RuntimeError as error:  # what array_record says of damage
+                return f"{Path(path).name} is damaged ({str(error).splitlines()[0]})"
+            if found != count:
+                return f"{Path(path).name} has {found} records, not {count}"
+    return ""
 
 
 def _mismatch(builder: MultiObjectBuilder, origin: dict, count: int, source: Source) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
+from google.protobuf import json_format
 from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
@@ -25,8 +26,15 @@ from akorn_jax.runtime import storage
 
 Bounds = tuple[int | None, int | None]
 
+# What reading damaged notes of a dataset (dataset_info.json and the like) raises.
+DAMAGE = (
+    *(ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError),
+    *(FileNotFoundError, json_format.ParseError),
+)
+PARTS = ("train", "validation", "test")
 BLOCK = 128  # records that are read at a time
-COUNT_FIELD = {"visible": "segmentation", "listed": "visibility"}  # what `num_objects` looks at
+# What `num_objects` looks at.
+COUNT_FIELD = {"visible": "segmentation", "listed": "visibility", "none": None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +82,7 @@ def load(
         UserError: if the prepared data has fewer scenes than the protocol needs, or none.
     """
     builder = open_builder(data["name"], data_dir)
-    scenes = list(_kept(builder, data, part, objects=objects))
+    scenes = list(_filtered(builder, data, part, objects=objects))
     if not scenes:
         low, high = ("any number" if bound is None else bound for bound in objects)
         raise UserError(
@@ -114,7 +122,7 @@ def load_fields(
     """
     builder = open_builder(data["name"], data_dir)
     stored = [name for name in names if not (name == "features" and data.get("features"))]
-    records, found = zip(*_kept(builder, data, part, names=stored), strict=True)
+    records, found = zip(*_filtered(builder, data, part, names=stored), strict=True)
     arrays = {name: np.stack([example[name] for example in found]) for name in stored}
     if len(stored) < len(names):
         arrays["features"] = FeatureCache(data, part, data_dir).rows(np.asarray(records))
@@ -127,11 +135,22 @@ def open_builder(name: str, data_dir: str | Path) -> tfds.core.DatasetBuilder:
     Raises:
         UserError: if it is not prepared there.
     """
+    # What is prepared says all that is needed; TFDS may have other datasets of our names.
+    of_files = tfds.core.read_only_builder.builder_from_files
+    make = tfds.builder if is_of_tfds(name) else of_files
     try:
-        builder = tfds.builder(name, data_dir=storage.plain(data_dir))
+        builder = make(name, data_dir=storage.plain(data_dir))
+        prepared = builder.is_prepared()
+        if prepared:
+            _ = builder.info.splits, builder.info.features, builder.info.metadata
     except tfds.core.DatasetNotFoundError:
-        builder = None
-    if builder is None or not builder.is_prepared():
+        prepared = False
+    except DAMAGE as error:
+        raise UserError(
+            f"{name}: its files in {data_dir} are damaged ({type(error).__name__}); run with "
+            "--mode=prepare, which prepares it again."
+        ) from error
+    if not prepared:
         remedy = "run with --mode=prepare first"
         if is_of_tfds(name):
             remedy = (
@@ -145,6 +164,22 @@ def open_builder(name: str, data_dir: str | Path) -> tfds.core.DatasetBuilder:
 def is_of_tfds(name: str) -> bool:
     """Whether a dataset is TFDS's own; names of ours have a config, "tetrominoes/official"."""
     return "/" not in name and name in tfds.list_builders(with_community_datasets=False)
+
+
+def check_parts(data: Mapping[str, Any], data_dir: str | Path) -> None:
+    """Checks that what is prepared has all records that the protocol's parts take.
+
+    Where a protocol filters scenes, that is seen only when they are read.
+
+    Raises:
+        UserError: naming both counts.
+    """
+    builder = open_builder(data["name"], data_dir)
+    for part in PARTS if not is_filtered(data) else ():
+        if data[part] is not None:
+            split, _, stop = _slice(builder, data, part)
+            total = builder.info.splits[split].num_examples
+            _check_enough(total if stop is None else min(stop, total), data, part)
 
 
 class OnDisk:
@@ -177,7 +212,9 @@ class OnDisk:
         self._codes = _codes(builder)
         if is_filtered(data):
             logging.info("Looking which scenes of %s the protocol keeps.", data["name"])
-            self.records = np.array([record for record, _ in _kept(builder, data, part, names=())])
+            self.records = np.array(
+                [record for record, _ in _filtered(builder, data, part, names=())]
+            )
         else:
             split, start, stop = _slice(builder, data, part)
             total = builder.info.splits[split].num_examples
@@ -233,7 +270,7 @@ def _check_length(data: Mapping[str, Any], field: str, expected: str) -> None:
         )
 
 
-def _kept(
+def _filtered(
     builder: tfds.core.DatasetBuilder,
     data: Mapping[str, Any],
     part: str,
@@ -254,6 +291,11 @@ def _kept(
         total = min(total, stop)  # no more than are needed
     kept, codes = 0, _codes(builder)
     counted = objects is not None or is_filtered(data)
+    if counted and COUNT_FIELD[data["count"]] is None:
+        raise UserError(
+            f"{data['name']}: its records do not say how many objects there are; leave min_objects "
+            "and max_objects unset."
+        )
     if not counted:
         kept = min(start, total)  # all are, so those before need not be read
     elif names is not None:
@@ -344,9 +386,12 @@ class _Records:
 def _check_enough(kept: int, data: Mapping[str, Any], part: str) -> None:
     start, stop = data[part]
     if kept <= start or (stop is not None and kept < stop):
+        needed, limit = stop or start + 1, data.get("max_records")
+        more = "raise config.data.max_records or " if limit is not None and limit < needed else ""
+        more = more if not is_filtered(data) else "raise config.data.max_records or "
         raise UserError(
             f"{data['name']} has {kept} scenes that fit, {part}=({start}, {stop}) needs "
-            f"{stop or start + 1}; raise config.data.max_records or set config.data.{part}."
+            f"{needed}; {more or 'there are no more, '}set config.data.{part}."
         )
 
 
@@ -411,9 +456,12 @@ def num_objects(example: Mapping[str, np.ndarray], count: str) -> int:
 
     Args:
         example: a transformed record.
-        count: "visible", the largest label that is still in the picture (as AKOrN counts), or
-            "listed", the objects in the record, wherever they are.
+        count: "visible", the largest label that is still in the picture (as AKOrN counts),
+            "listed", the objects in the record, wherever they are, or "none": the dataset does not
+            say, 0.
     """
+    if count == "none" or COUNT_FIELD[count] not in example:
+        return 0  # the data do not say
     if count == "visible":
         return int(example["segmentation"].max())
     return int(np.sum(example["visibility"][1:]))

@@ -1,4 +1,4 @@
-"""Tables of scores: this run, runs beside it, controls, and what was published."""
+"""Tables of scores: this run, runs beside it, baselines, and what was published."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,8 +12,10 @@ from akorn_jax.evaluation.set_prediction import HEADINGS
 from akorn_jax.report.run import Run
 
 SEGMENTATION = {"fg_ari": "FG-ARI", "mbo": "mBO", "ari": "ARI", "miou": "mIoU", "mse": "MSE"}
-NAMES = HEADINGS | SEGMENTATION  # what a run is best known for first
-ERRORS = ("mse",)  # less is better
+CLASSIFICATION = {"top1_error": "top-1 error", "knn_accuracy": "k-NN accuracy"}
+# What a run is best known for first.
+NAMES = HEADINGS | SEGMENTATION | CLASSIFICATION
+ERRORS = ("mse", "top1_error")  # less is better
 SCENES = ("name", "crop", "size", "interpolation")  # fields of `config.data`: what scenes show
 RANKING = ("fg_ari", "mbo", "ari", "miou")  # what scenes are ranked by: the first that there is
 
@@ -86,11 +88,11 @@ def table(run: Run, others: Sequence[Run]) -> list[Group]:
     if run.elsewhere:
         rows = [_row(summary["dataset"], summary, names) for summary in run.elsewhere]
         groups.append(Group("This run on other datasets", rows, "Not trained on any of them."))
-    controls = run.summary.get("baselines", {})
-    if controls:
-        rows = [_row(name, scores, names) for name, scores in controls.items()]
+    baselines = run.summary.get("baselines", {})
+    if baselines:
+        rows = [_row(name, scores, names) for name, scores in baselines.items()]
         note = "On the same scenes. A model has found objects only where it beats the best of them."
-        groups.append(Group("Controls: the untrained model, position and color alone", rows, note))
+        groups.append(Group("Baselines: the untrained model, position and color alone", rows, note))
     return groups + published(run, names)
 
 

@@ -21,6 +21,11 @@ NAMES = (
     "clevrtex_like",
     "shapes",
     "shapes3d",
+    "part_whole",
+    "mnist",
+    "cifar",
+    "small_norb",
+    "digits",
 )
 FILES = {
     name if "/" in name else f"{name}/official": schema for name, schema in schemas.SCHEMAS.items()

@@ -1,13 +1,18 @@
 """ClevrTex from folders and archives of its own file format."""
 
 import json
+import os
+import shutil
+import struct
 import tarfile
+import zlib
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from datasets import clevrtex
 from datasets.errors import DatasetError
 from datasets.prepare import prepare
 
@@ -155,6 +160,102 @@ def test_what_is_wrong_is_named(tmp_path, raw_dir):
     refused(r"_000003_flat\.png is missing")
     flat.write_bytes(content)
     first(raw_dir, ".json").write_text('{"objects": []}')
-    refused(r"_000003\.json: not a ClevrTex scene \(KeyError\('ground_material'\)\)")
+    refused(r"_000003\.json: not a ClevrTex scene \(KeyError: 'ground_material'\)")
     first(raw_dir, ".json").write_text("<html>")
     refused(r"_000003\.json: not a ClevrTex scene")
+
+
+def chunk(kind, data):
+    crc = zlib.crc32(kind + data)
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
+
+
+def test_long_text_in_a_picture_is_read_over(tmp_path, raw_dir):
+    """As Blender's scripts write it."""
+    path = first(raw_dir, ".png")
+    content = path.read_bytes()
+    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2 << 20)))
+    path.write_bytes(content[:33] + text + content[33:])
+    prepare("clevrtex/full", tmp_path / "data", raw_dir=raw_dir)
+
+
+@pytest.mark.parametrize("side", [20_000, 13_000, 319])
+def test_a_picture_of_another_size_is_named(side, tmp_path, raw_dir):
+    path = first(raw_dir, ".png")
+    content = path.read_bytes()
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    path.write_bytes(content[:8] + header + content[33:])
+    with pytest.raises(DatasetError, match=r"_000003\.png: "):
+        prepare("clevrtex/full", tmp_path / "data", raw_dir=raw_dir)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("[]", "7", "null", '"text"', "[" * 100_000, "\ud800"),
+        '{"ground_material": "a", "objects": {"0": {}}}',
+        '{"ground_material": [], "objects": []}',
+        '{"ground_material": "a", "objects": [7]}',
+        '{"ground_material": "a", "objects": [{"rotation": "x"}]}',
+    ],
+)
+def test_json_of_another_type_is_named(content, tmp_path, raw_dir):
+    first(raw_dir, ".json").write_bytes(content.encode(errors="surrogatepass"))
+    with pytest.raises(DatasetError, match=r"_000003\.json: not a ClevrTex scene") as error:
+        prepare("clevrtex/full", tmp_path / "data", raw_dir=raw_dir)
+    assert len(str(error.value)) < 500
+
+
+def test_a_scene_that_is_there_twice_is_named(tmp_path, raw_dir):
+    path = first(raw_dir, ".png")
+    (raw_dir / "clevrtex_full" / "copy").mkdir()
+    shutil.copy(path, raw_dir / "clevrtex_full" / "copy")
+    with pytest.raises(DatasetError, match=r"_000003\.png: is there twice"):
+        prepare("clevrtex/full", tmp_path / "data", raw_dir=raw_dir)
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_in_the_place_of_a_picture_is_missing(tmp_path, raw_dir):
+    path = first(raw_dir, ".png")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DatasetError, match=r"_000003\.png is missing"):
+        prepare("clevrtex/full", tmp_path / "data", raw_dir=raw_dir)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".png", "_flat.png", ".json"])
+def test_mutants_are_read_or_named(suffix, tmp_path):
+    """Seeded damage of every kind to one scene: an example, or one line with the file."""
+    scene = make_scene(tmp_path / "raw", "full", 0)
+    files = {s: next((tmp_path / "raw").rglob(f"*_000000{s}")) for s in clevrtex._KINDS}
+    codes = {
+        field: {name: code for code, name in enumerate(names)}
+        for field, names in clevrtex._vocabularies([files]).items()
+    }
+    del scene
+    whole, rng = files[suffix].read_bytes(), np.random.default_rng(0)
+    refused = []
+    for _ in range(1700):
+        content = bytearray(whole)
+        for _ in range(rng.integers(1, 6)):
+            at, kind = int(rng.integers(len(content))), rng.integers(4)
+            if kind == 0:
+                content[at] ^= 1 << rng.integers(8)
+            elif kind == 1:
+                del content[at : at + int(rng.integers(1, 200))]
+            elif kind == 2:
+                content[at:at] = rng.integers(0, 256, rng.integers(1, 40), np.uint8).tobytes()
+            else:
+                content[at:at] = content[at : at + int(rng.integers(1, 400))]
+            content = content or bytearray(b"0")
+        files[suffix].write_bytes(content)
+        try:
+            clevrtex._vocabularies([files])
+            clevrtex._read(files, codes)
+        except DatasetError as error:
+            refused.append(str(error))
+    assert len(refused) > 300
+    for message in refused:
+        assert files[suffix].name in message or "label" in message
+        assert "\n" not in message

@@ -5,8 +5,11 @@ import gzip
 import http.server
 import itertools
 import json
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -346,3 +349,50 @@ def test_drawn_in_parts(tmp_path):
     for got, expected in zip(source, records(50), strict=True):
         np.testing.assert_array_equal(got["image"], expected["image"])
         np.testing.assert_array_equal(got["shape"], expected["shape"])
+
+
+def test_other_content_of_the_same_size_is_prepared_again(tmp_path):
+    for seed in (0, 7):
+        examples = records(4, seed)
+        multi_object.write(
+            tmp_path / "tetrominoes_train.tfrecords", "tetrominoes", examples, compressed=False
+        )
+        prepare("tetrominoes/official", tmp_path / "data", raw_dir=tmp_path)
+        source = tfds.builder("tetrominoes/official", data_dir=tmp_path / "data").as_data_source()
+        found = source["train"][0]["image"]
+        np.testing.assert_array_equal(found, examples[0]["image"])
+
+
+@pytest.mark.parametrize("harm", ["empty", "gone", "shard cut", "shard gone", "pointer"])
+def test_damage_to_what_is_prepared_is_mended(harm, tmp_path):
+    path = prepare("tetrominoes/procedural", tmp_path, max_records=4)
+    before = prepare("tetrominoes/procedural", tmp_path, max_records=4)
+    assert before == path
+    (shard,) = path.glob("*.array_record*")
+    if harm == "empty":
+        (path / "dataset_info.json").write_text("")
+    elif harm == "gone":
+        (path / "metadata.json").unlink()
+    elif harm == "shard gone":
+        shard.unlink()
+    elif harm == "shard cut":
+        shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    else:
+        shard.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    prepare("tetrominoes/procedural", tmp_path, max_records=4)
+    source = tfds.builder("tetrominoes/procedural", data_dir=tmp_path).as_data_source()["train"]
+    assert len(source) == 4
+    assert source[3]["image"].shape == (35, 35, 3)
+
+
+def test_a_config_on_another_disk(tmp_path):
+    """A link: what is prepared is renamed there, so it must be prepared there."""
+    disk = Path(tempfile.mkdtemp(dir="/dev/shm")) if os.path.isdir("/dev/shm") else tmp_path / "d"
+    try:
+        disk.mkdir(exist_ok=True)
+        (tmp_path / "data" / "tetrominoes").mkdir(parents=True)
+        (tmp_path / "data" / "tetrominoes" / "procedural").symlink_to(disk)
+        prepare("tetrominoes/procedural", tmp_path / "data", max_records=4)
+        assert [path.name for path in disk.iterdir()] == ["1.0.0"]
+    finally:
+        shutil.rmtree(disk)

@@ -11,6 +11,7 @@ split: `ModelOutput`s of one image, without the batch axis (trajectories are `[T
 arrays. Panels ask for parts and never for the model's name.
 """
 
+import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
@@ -28,6 +30,8 @@ from akorn_jax.outputs import ModelOutput
 from akorn_jax.tasks.base import Task
 
 PyTree = Any
+
+NUM_BETWEEN = 9  # scenes of an interpolation, its ends included
 
 # Parts of a trajectory that are of one moment: `[B, ...]`.
 WITHOUT_STEPS = ("initial", "final_energy")
@@ -50,7 +54,11 @@ def outputs(
     step: int = 0,
     task_state: PyTree = (),
 ) -> dict[int, ModelOutput]:
-    """What the model gave for scenes in the evaluation (without up-tiling), with trajectories."""
+    """What the model gave for scenes in the evaluation (without up-tiling), with trajectories.
+
+    A model that has `interpolate(first, last, *, num_images)` also gives, as the trajectory
+    "interpolation", the scenes on the way from each scene to the next one.
+    """
     config = config.copy_and_resolve_references()
     config.eval.up_tiling = 1
     rows = predict(
@@ -66,7 +74,8 @@ def outputs(
         for batch in rows
         for row in range(len(jax.tree.leaves(batch)[0]))
     ]
-    return dict(zip(sorted(set(indices)), images, strict=True))
+    found = dict(zip(sorted(set(indices)), images, strict=True))
+    return _interpolated(model, found, examples) if hasattr(model, "interpolate") else found
 
 
 def _by_image(output: ModelOutput, batch: Mapping[str, jax.Array]) -> ModelOutput:
@@ -81,3 +90,21 @@ def _by_image(output: ModelOutput, batch: Mapping[str, jax.Array]) -> ModelOutpu
             for name, parts in trajectory.items()
         }
     return ModelOutput(**{**vars(output), "trajectory": trajectory})
+
+
+def _interpolated(
+    model: nnx.Module, outputs: Mapping[int, ModelOutput], examples: Examples
+) -> dict[int, ModelOutput]:
+    graphdef, state = nnx.split(model)
+
+    @jax.jit
+    def between(state: PyTree, first: jax.Array, last: jax.Array) -> jax.Array:
+        return nnx.merge(graphdef, state).interpolate(first, last, num_images=NUM_BETWEEN)
+
+    found, indices = {}, list(outputs)
+    for index, following in zip(indices, [*indices[1:], indices[0]], strict=True):
+        ends = (examples.images[i].astype(np.float32) / 255 for i in (index, following))
+        scenes = np.asarray(between(state, *ends))
+        trajectory = {**(outputs[index].trajectory or {}), "interpolation": (scenes,)}
+        found[index] = dataclasses.replace(outputs[index], trajectory=trajectory)
+    return found

@@ -44,7 +44,12 @@ class Slots:
 
 
 def applies(output: ModelOutput) -> bool:
-    """Whether the model gives masks, a reconstruction or attention."""
+    """Whether the model gives masks, a reconstruction or attention, and neither boxes nor sprites.
+
+    These have panels of their own, `objects` and `sprites`.
+    """
+    if output.boxes is not None or output.dictionary is not None:
+        return False
     return not (output.masks is None and output.recon is None and not _attention(output))
 
 

@@ -1,0 +1,43 @@
+"""From one scene to another along the line between their global latents."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from akorn_jax.data.records import Examples
+from akorn_jax.outputs import ModelOutput
+from akorn_jax.report import scenes
+from akorn_jax.report.run import Run
+
+TITLE, ORDER = "Interpolation", 40
+
+
+def applies(output: ModelOutput) -> bool:
+    """Whether the model can generate scenes between two."""
+    return "interpolation" in (output.trajectory or {})
+
+
+def render(run: Run, outputs: Mapping[int, ModelOutput], examples: Examples) -> dict[str, Any]:
+    """A strip per scene, and how many pictures it has."""
+    del run
+    strips = {i: output.trajectory["interpolation"][0] for i, output in outputs.items()}
+    return {
+        "strips": [
+            {
+                "index": index,
+                "image": scenes.picture(scenes.shrink_image(examples.images[index])),
+                "strip": _strip(frames),
+            }
+            for index, frames in strips.items()
+        ],
+        "count": len(next(iter(strips.values()))),
+    }
+
+
+def _strip(frames: np.ndarray) -> str:
+    """Data URI of pictures `[T, H, W, 3]` in [0, 1], side by side."""
+    pixels = np.rint(255 * np.clip(frames, 0, 1)).astype(np.uint8)
+    small = [scenes.shrink_image(frame) for frame in pixels]
+    encode = scenes.png if max(small[0].shape) <= scenes.SMALL else scenes.picture
+    return encode(np.concatenate(small, axis=1))
