@@ -35,6 +35,7 @@ from akorn_jax.runtime.preemption import Outcome
 from configs import base, protocols
 from datasets.contact_sheet import contact_sheet
 from datasets.errors import DatasetError
+from datasets.folder import key_of
 from datasets.prepare import prepare
 
 MODES = ("prepare", "browse", "train", "evaluate", "report", "sample", "segment")
@@ -202,7 +203,11 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, run_config.ConfigDi
         config = base.complete(run_config.from_json(epath.Path(options.config).expanduser()))
     else:
         config = run_config.from_recipe(_recipe_file(options.config))
-    return options, run_config.override(config, overrides)
+    config = run_config.override(config, overrides)
+    if config.data.name == "folder":
+        config.data = protocols.folder(config)
+        config.data.name = f"folder/{key_of(Path(config.data.raw_dir), config.data.size)}"
+    return options, config
 
 
 def _recipe_file(recipe: str) -> str:

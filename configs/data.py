@@ -111,6 +111,19 @@ PROTOCOLS = {
         test=(34_963, 35_283),
         num_clusters=7,
     ),
+    # Efficient MORL (Emami et al. 2021): the same with 96 x 96 pixels.
+    "clevr6:efficient_morl": _protocol(
+        "clevr_with_masks/official",
+        crop=_SQUARE_29,
+        size=96,
+        interpolation="bilinear",
+        max_objects=6,
+        count="listed",
+        train=(0, 34_963),
+        validation=None,
+        test=(34_963, 35_283),
+        num_clusters=7,
+    ),
     # Slot Attention's test on more objects than trained with: all of them, 11 slots.
     "clevr10:slot_attention": _protocol(
         "clevr_with_masks/official",
@@ -318,6 +331,15 @@ for _size in (32, 28, 48):
     )
 
 # The config that draws data of the same kind, for the variant `procedural` of a recipe.
+# Pictures of one's own: config.data.raw_dir is their folder, split by a hash of their paths.
+PROTOCOLS["folder"] = _protocol(
+    "folder",
+    split={part: part for part in ("train", "validation", "test")},
+    size=128,
+    num_clusters=7,
+    **_OWN_SPLITS,
+)
+
 PROCEDURAL = {
     "tetrominoes/official": "tetrominoes/procedural",
     "shapes/official": "shapes/procedural",

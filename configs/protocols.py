@@ -50,6 +50,22 @@ def protocol_of(dataset: str) -> ConfigDict:
     raise UserError(f"config.eval.datasets: {dataset!r} is unknown; there are {', '.join(known)}.")
 
 
+def folder(config: ConfigDict) -> ConfigDict:
+    """`config.data` of pictures of one's own, at the size that the recipe's model takes.
+
+    Raises:
+        UserError: no folder is named.
+    """
+    if not config.data.raw_dir:
+        raise UserError("config.data.name=folder: set config.data.raw_dir to the pictures' folder.")
+    own = protocol("folder", procedural=False)
+    size = config.model.get("image_size", config.data.size)
+    own.size = size if isinstance(size, int) else own.size
+    for field in ("raw_dir", "num_clusters", "loading", "num_workers"):
+        own[field] = config.data[field]
+    return own
+
+
 def _optional(kind: type, value: Any) -> Any:
     """A field that holds a value of a kind, or None."""
     reference = placeholder(kind)

@@ -104,7 +104,12 @@ def colored(labels: np.ndarray, metadata: Mapping[str, Any]) -> np.ndarray:
 
 
 def _panel(example: Mapping[str, np.ndarray], title: str, metadata: Mapping[str, Any]) -> Image:
-    """Image and masks side by side, the attributes below, a line an object in its colour."""
+    """Image and masks side by side, the attributes below, a line an object in its colour.
+
+    Of a video its first frame, without attributes that change in time.
+    """
+    if "video" in example:
+        example = _first_frame(example)
     image = example["image"]
     height, width = image.shape[:2]
     # Without masks all of the picture beside the image is label 0.
@@ -128,6 +133,17 @@ def _panel(example: Mapping[str, np.ndarray], title: str, metadata: Mapping[str,
         draw.rectangle((0, top + 2, 8, top + 10), fill=color, outline=_INK)
         draw.text((13, top), _fitting(words, panel.width - 13, font), fill=_INK, font=font)
     return panel
+
+
+def _first_frame(example: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    video, labels = example["video"], example["segmentation"]
+    still = {
+        name: array
+        for name, array in example.items()
+        if name not in ("video", "segmentation")
+        and not (array.ndim > 1 and array.shape[1] == len(video))
+    }
+    return {"image": video[0], "segmentation": labels[0], **still}
 
 
 def _of_scene(example: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> list[str]:

@@ -131,6 +131,11 @@ def _find(name: str) -> tuple[type[MultiObjectBuilder], str]:
     if known is None or dataset not in tfds.list_builders(with_community_datasets=False):
         raise DatasetError(f"dataset={name!r}: there is no datasets/{dataset}.py with a builder")
     builder_class = tfds.builder_cls(dataset)
+    if hasattr(builder_class, "variant"):  # has no list of configs: one is made for each name
+        known = {v.name: v for v in builder_class.BUILDER_CONFIGS}
+        known[config] = builder_class.variant(config)
+        builder_class.BUILDER_CONFIGS = tuple(known.values())
+        return builder_class, config
     configs = [variant.name for variant in builder_class.BUILDER_CONFIGS]
     if config not in configs:
         options = ", ".join(f"{dataset}/{known}" for known in configs)

@@ -82,7 +82,7 @@ def load(
         UserError: if the prepared data has fewer scenes than the protocol needs, or none.
     """
     builder = open_builder(data["name"], data_dir)
-    scenes = list(_kept(builder, data, part, objects=objects))
+    scenes = list(_filtered(builder, data, part, objects=objects))
     if not scenes:
         low, high = ("any number" if bound is None else bound for bound in objects)
         raise UserError(
@@ -122,7 +122,7 @@ def load_fields(
     """
     builder = open_builder(data["name"], data_dir)
     stored = [name for name in names if not (name == "features" and data.get("features"))]
-    records, found = zip(*_kept(builder, data, part, names=stored), strict=True)
+    records, found = zip(*_filtered(builder, data, part, names=stored), strict=True)
     arrays = {name: np.stack([example[name] for example in found]) for name in stored}
     if len(stored) < len(names):
         arrays["features"] = FeatureCache(data, part, data_dir).rows(np.asarray(records))
@@ -212,7 +212,9 @@ class OnDisk:
         self._codes = _codes(builder)
         if is_filtered(data):
             logging.info("Looking which scenes of %s the protocol keeps.", data["name"])
-            self.records = np.array([record for record, _ in _kept(builder, data, part, names=())])
+            self.records = np.array(
+                [record for record, _ in _filtered(builder, data, part, names=())]
+            )
         else:
             split, start, stop = _slice(builder, data, part)
             total = builder.info.splits[split].num_examples
@@ -268,7 +270,7 @@ def _check_length(data: Mapping[str, Any], field: str, expected: str) -> None:
         )
 
 
-def _kept(
+def _filtered(
     builder: tfds.core.DatasetBuilder,
     data: Mapping[str, Any],
     part: str,
@@ -458,8 +460,8 @@ def num_objects(example: Mapping[str, np.ndarray], count: str) -> int:
             "listed", the objects in the record, wherever they are, or "none": the dataset does not
             say, 0.
     """
-    if count == "none":
-        return 0
+    if count == "none" or COUNT_FIELD[count] not in example:
+        return 0  # the data do not say
     if count == "visible":
         return int(example["segmentation"].max())
     return int(np.sum(example["visibility"][1:]))

@@ -36,7 +36,7 @@ class Run:
         elsewhere: what `metrics-*.json` hold, the scores on other datasets.
         scores: per-image scores `[N]` by name; NaN where an image has none.
         curves: what TensorBoard shows, by tag: steps `[P]` and values `[P]`.
-        starts: see `akorn_jax.provenance`.
+        launches: see `akorn_jax.runtime.provenance`.
     """
 
     workdir: epath.Path
@@ -45,7 +45,7 @@ class Run:
     elsewhere: list[dict[str, Any]]
     scores: dict[str, np.ndarray]
     curves: dict[str, Curve]
-    starts: list[dict[str, Any]]
+    launches: list[dict[str, Any]]
 
     @property
     def name(self) -> str:
@@ -91,7 +91,7 @@ def read(workdir: epath.PathLike, config: ConfigDict | None = None) -> Run:
         elsewhere=elsewhere,
         scores=scores,
         curves=curves(workdir),
-        starts=provenance.read(workdir),
+        launches=provenance.read(workdir),
     )
 
 

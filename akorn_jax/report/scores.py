@@ -1,4 +1,4 @@
-"""Tables of scores: this run, runs beside it, controls, and what was published."""
+"""Tables of scores: this run, runs beside it, baselines, and what was published."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -88,11 +88,11 @@ def table(run: Run, others: Sequence[Run]) -> list[Group]:
     if run.elsewhere:
         rows = [_row(summary["dataset"], summary, names) for summary in run.elsewhere]
         groups.append(Group("This run on other datasets", rows, "Not trained on any of them."))
-    controls = run.summary.get("baselines", {})
-    if controls:
-        rows = [_row(name, scores, names) for name, scores in controls.items()]
+    baselines = run.summary.get("baselines", {})
+    if baselines:
+        rows = [_row(name, scores, names) for name, scores in baselines.items()]
         note = "On the same scenes. A model has found objects only where it beats the best of them."
-        groups.append(Group("Controls: the untrained model, position and color alone", rows, note))
+        groups.append(Group("Baselines: the untrained model, position and color alone", rows, note))
     return groups + published(run, names)
 
 

@@ -1,5 +1,7 @@
 """GNM (arXiv 2010.12152), as ClevrTex's authors run it (arXiv 2111.10265)."""
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import base, fields
@@ -30,20 +32,21 @@ _SMALL = {
 }
 
 
-def scenes(protocol_key: str, chosen: set[str], *, std: float) -> ConfigDict:
+def scenes(protocol_key: str, chosen: set[str], *, std: float, **model: Any) -> ConfigDict:
     """Generation and discovery of objects.
 
     Args:
         protocol_key: of configs/data.py.
         chosen: variants of `VARIANTS`; others are ignored.
-        std: of a pixel, see `akorn_jax.models.gnm.Model`.
+        std: of a pixel, the argument of `akorn_jax.models.gnm.Model` that matters most.
+        model: its other arguments; the small model has its own.
     """
     config = base.get_config()
     config.num_steps = 300_000
     config.batch_size = 32
     config.data = protocol(protocol_key, procedural="procedural" in chosen)
     config.published = published(protocol_key)
-    config.model = fields.model("gnm", std=std)
+    config.model = fields.model("gnm", std=std, **model)
     config.task = _task(pace=1)
     config.optimizer.name = "rmsprop"
     config.optimizer.learning_rate = 1e-4

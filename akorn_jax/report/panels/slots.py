@@ -44,13 +44,13 @@ class Slots:
 
 
 def applies(output: ModelOutput) -> bool:
-    """Whether the model gives masks, a reconstruction or attention, and no boxes.
+    """Whether the model gives masks, a reconstruction or attention, and neither boxes nor sprites.
 
-    Boxes have a panel of their own, `objects`.
+    These have panels of their own, `objects` and `sprites`.
     """
-    return output.boxes is None and not (
-        output.masks is None and output.recon is None and not _attention(output)
-    )
+    if output.boxes is not None or output.dictionary is not None:
+        return False
+    return not (output.masks is None and output.recon is None and not _attention(output))
 
 
 def render(run: Run, outputs: Mapping[int, ModelOutput], examples: Examples) -> dict[str, Any]:
