@@ -1,4 +1,4 @@
-"""Pictures of segmentations."""
+"""Pictures of segmentations and of boxes."""
 
 import io
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import BinaryIO
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from akorn_jax.data.records import Examples
@@ -96,5 +97,43 @@ def segmentation(
                     -0.08, 0.5, name, fontsize=8, rotation=90, ha="right", va="center",
                     transform=axis.transAxes,
                 )  # fmt: skip
+        axis.set_title(caption, fontsize=7, y=-0.22)
+    figure.savefig(file, format="png")
+
+
+def boxes(
+    file: BinaryIO,
+    images: np.ndarray,
+    true: Sequence[np.ndarray],
+    pred: Sequence[np.ndarray],
+    right: Sequence[np.ndarray],
+) -> None:
+    """Writes a PNG of scenes with boxes: true ones in white, right ones in blue, wrong ones in red.
+
+    Args:
+        file: gets the PNG.
+        images: `[N, H, W, 3]` uint8.
+        true: per scene `[M, 4]`, (y0, x0, y1, x1) in [0, 1].
+        pred: per scene `[K, 4]`.
+        right: per scene bool `[K]`.
+    """
+    columns = min(8, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.25 * columns, 1.4 * rows), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    height, width = images.shape[1:3]
+    scale = np.array([height, width, height, width])
+    for axis, image, truth, found, hits in zip(axes, images, true, pred, right, strict=False):
+        axis.imshow(image, interpolation="nearest", extent=(0, width, height, 0))
+        drawn = [(box, "white", 2.4) for box in truth]
+        colors = np.where(hits, "#0077bb", "#cc3311")
+        drawn += [(box, color, 1.2) for box, color in zip(found, colors, strict=True)]
+        for box, color, line in drawn:
+            y0, x0, y1, x1 = box * scale
+            axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=color, lw=line))
+        caption = f"{len(found)} of {len(truth)}, {int(hits.sum())} right"
         axis.set_title(caption, fontsize=7, y=-0.22)
     figure.savefig(file, format="png")

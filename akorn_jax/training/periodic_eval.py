@@ -119,6 +119,8 @@ class PeriodicEval:
         if result.labels is not None:
             picture = plots.pixels(plots.result(result, examples))
             self._writer.write_images(done, {"eval/segmentation": picture})
+        for name, picture in result.pictures.items():
+            self._writer.write_images(done, {f"eval/{name}": plots.pixels(picture)})
 
 
 def _few(config: ConfigDict) -> records.Examples:

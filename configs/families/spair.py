@@ -1,0 +1,106 @@
+"""SPAIR (Crawford & Pineau, AAAI 2019), as ClevrTex's authors run it (arXiv 2111.10265)."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import base, fields
+from configs.protocols import protocol
+from configs.published import published
+
+VARIANTS = ("procedural", "small")
+
+BETA = 2.7  # of all divergences of the cells
+
+
+def linear(start: float, stop: float, num_values: int) -> dict[str, Any]:
+    """The authors' `itr_lin`: `num_values` steps from `start` to `stop`, both included."""
+    return {"name": "linear", "start": start, "stop": stop, "steps": num_values - 1}
+
+
+def scenes(
+    protocol_key: str,
+    chosen: set[str],
+    *,
+    background_size: int,
+    sigma: Any,
+    presence_prior: Any,
+    steps_per_epoch: int,
+) -> ConfigDict:
+    """Discovery of objects with boxes.
+
+    Args:
+        protocol_key: of configs/data.py.
+        chosen: variants of `VARIANTS`; others are ignored.
+        background_size: see `akorn_jax.models.spair.Model`.
+        sigma, presence_prior: numbers or schedules, see its call.
+        steps_per_epoch: between looks at the validation scenes, after four of which without
+            progress the rate falls.
+    """
+    config = base.get_config()
+    config.num_steps = 250_000
+    config.batch_size = 128
+    config.data = protocol(protocol_key, procedural="procedural" in chosen)
+    config.published = published(protocol_key)
+    config.model = fields.model("spair", background_size=background_size)
+    config.task = task(sigma, presence_prior)
+    config.optimizer.learning_rate = 1e-4
+    config.optimizer.schedule = "plateau"
+    config.optimizer.plateau_min = 5e-5
+    config.optimizer.clip_norm = 1.0
+    config.eval_every = steps_per_epoch
+    config.ema.decay = 0.0
+    config.ema.every = 1
+    config.eval.evaluators = "segmentation,objects"
+    return config
+
+
+def task(sigma: Any, presence_prior: Any, beta: float = BETA) -> ConfigDict:
+    """The reconstruction, the divergences of the cells times beta, and the background's."""
+    cells = {f"kl_{part}": beta for part in ("where", "what", "depth", "pres")}
+    return fields.task(
+        "autoencoding",
+        weights={"nll": 1.0, **cells, "kl_bg": 1.0},
+        options={"sigma": sigma, "presence_prior": presence_prior},
+    )
+
+
+def shrink(config: ConfigDict, *, image_size: int, background_size: int) -> None:
+    """Minutes on a CPU core: a grid of 4 x 4 cells, a tenth of the widths, Adam at ten times the
+    rate, and schedules that end after 1,000 steps.
+
+    An image of fewer pixels weighs less against the same divergences, so these count once.
+    """
+    layers = (image_size // 4).bit_length() - 1
+    config.model = fields.model(
+        "spair",
+        image_size=image_size,
+        backbone_channels=(16, 32, 64, 64)[:layers],
+        backbone_groups=(4, 8, 8, 8)[:layers],
+        feature_size=64,
+        feature_groups=8,
+        anchor_size=image_size // 2,
+        glimpse_size=12,
+        what_size=16,
+        pass_size=32,
+        hidden_size=64,
+        encoder_hidden=(128, 64),
+        decoder_channels=16,
+        background_size=background_size,
+        background_channels=(8, 8, 16, 16),
+        background_hidden=32,
+    )
+    config.task = task(linear(0.3, 0.15, 1_000), linear(1e-4, 0.99, 1_000), beta=1.0)
+    config.num_steps = 3_000
+    config.batch_size = 32
+    config.data.size = image_size
+    config.data.test = (0, 320)
+    config.data.validation = (320, 640)
+    config.data.train = (640, 4_000)
+    config.data.max_records = 4_000
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "constant"
+    config.optimizer.plateau_min = None
+    config.eval_every = 0
+    config.log_every = 100
+    config.checkpoint_every = 1_000
