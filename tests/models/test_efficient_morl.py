@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from akorn_jax.layers import precision
 from akorn_jax.models import efficient_morl
 from tests.parity.tensors import Recorded
 
@@ -177,9 +178,7 @@ def test_the_inner_gradient_is_that_of_the_loss(images, noise):
     @jax.jit
     def differentiate(lam):
         def squared(lam):
-            decoded, gradient = model.differentiate(
-                images, lam, layers[-1], kl, efficient_morl.Weights(0.7, 0.5)
-            )
+            decoded, gradient = model.differentiate(images, lam, layers[-1], kl, weights)
             loss = jnp.mean(0.7 * decoded.nll + 0.5 * decoded.kl)
             return jnp.sum(gradient**2), (loss, gradient)
 
@@ -218,6 +217,20 @@ def test_a_mixture_of_equal_slots_is_a_gaussian(images):
     np.testing.assert_allclose(gaussian, mixture, rtol=1e-5)
     # log 0.1 and half of one squared standard deviation for each number.
     np.testing.assert_allclose(gaussian, H * W * 3 * (np.log(0.1) + 0.5), rtol=1e-4)
+
+
+def test_products_may_be_bfloat16(images, noise, output):
+    """What is random, normalised or compared is float32 all the same."""
+    graphdef, params = nnx.split(make())
+
+    @jax.jit
+    def forward(params):
+        model = nnx.merge(graphdef, precision.cast(params, "bfloat16"))
+        return model(images, key=Recorded(noise))
+
+    half = forward(params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {jnp.dtype("float32")}
+    np.testing.assert_allclose(half.recon, output.recon, atol=0.1)
 
 
 def test_samples_are_scenes():

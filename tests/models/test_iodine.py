@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from akorn_jax.layers import precision
 from akorn_jax.models import iodine
 from tests.parity.tensors import Recorded
 
@@ -172,6 +173,20 @@ def test_inner_gradients_that_are_not_finite_are_not_hidden(images, noise):
 def test_slots_and_iterations_are_chosen_at_the_call(images):
     noise = np.zeros((2, B, 5, Z), np.float32)
     assert run(images, noise, num_slots=5, num_iterations=2).masks.shape == (B, 5, SIZE, SIZE)
+
+
+def test_products_may_be_bfloat16(images, noise, output):
+    """What is random, normalised or compared is float32 all the same."""
+    graphdef, params = nnx.split(make())
+
+    @jax.jit
+    def forward(params):
+        model = nnx.merge(graphdef, precision.cast(params, "bfloat16"))
+        return model(images, key=Recorded([noise]))
+
+    half = forward(params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {jnp.dtype("float32")}
+    np.testing.assert_allclose(half.recon, output.recon, atol=0.1)
 
 
 def test_samples_are_scenes():
