@@ -208,7 +208,9 @@ class OnDisk:
         self._codes = _codes(builder)
         if is_filtered(data):
             logging.info("Looking which scenes of %s the protocol keeps.", data["name"])
-            self.records = np.array([record for record, _ in _filtered(builder, data, part, names=())])
+            self.records = np.array(
+                [record for record, _ in _filtered(builder, data, part, names=())]
+            )
         else:
             split, start, stop = _slice(builder, data, part)
             total = builder.info.splits[split].num_examples
