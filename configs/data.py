@@ -283,8 +283,8 @@ PROTOCOLS["tetrominoes_one_color:akorn"] = {
 # Agglomerator (Garau et al. 2022): a fifth of train is validation. That of Lightning's data modules
 # is random by PyTorch's generator; here it is the end of the file, whose order is random already.
 for _name, _dataset, _train, _validation, _test, _size in (
-    ("mnist", "mnist/digits", 48_000, 60_000, 10_000, None),
-    ("fashion_mnist", "mnist/fashion", 48_000, 60_000, 10_000, None),
+    ("mnist", "mnist_idx/mnist", 48_000, 60_000, 10_000, None),
+    ("fashion_mnist", "mnist_idx/fashion_mnist", 48_000, 60_000, 10_000, None),
     ("cifar10", "cifar/10", 40_000, 50_000, 10_000, None),
     ("cifar100", "cifar/100", 40_000, 50_000, 10_000, None),
     ("small_norb", "small_norb/official", 38_880, 48_600, 48_600, 48),
@@ -300,6 +300,17 @@ for _name, _dataset, _train, _validation, _test, _size in (
         test=(0, _test),
         num_clusters=1,
     )
+# ImageNet: the published validation set is the test; as many images of train are held out.
+PROTOCOLS["imagenet:agglomerator"] = _protocol(
+    "imagenet_folder/288",
+    split={"train": "train", "validation": "train", "test": "validation"},
+    count="none",
+    train=(50_000, None),
+    validation=(0, 50_000),
+    test=(0, 50_000),
+    num_clusters=1,
+)
+
 # Sets that are ours or too small for a paper. The writers of the digits follow each other, so the
 # test is of other writers than the rest.
 PROTOCOLS["digits:writers"] = _protocol(
@@ -345,9 +356,10 @@ PROCEDURAL = {
         for kind in ("full", "pbg", "vbg", "grassbg", "camo", "outd")
     },
     # Images with a class: other pictures of the same size.
-    **{f"mnist/{kind}": "part_whole/procedural_28" for kind in ("digits", "fashion")},
+    **{f"mnist_idx/{kind}": "part_whole/procedural_28" for kind in ("mnist", "fashion_mnist")},
     **{f"cifar/{kind}": "part_whole/procedural_32" for kind in ("10", "100")},
     "digits/official": "part_whole/procedural_28",
     "small_norb/official": "part_whole/procedural_48",
+    "imagenet_folder/288": "part_whole/procedural_48",
     **{f"part_whole/procedural_{size}": f"part_whole/procedural_{size}" for size in (28, 32, 48)},
 }

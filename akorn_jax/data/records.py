@@ -31,7 +31,6 @@ DAMAGE = (
     *(ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError),
     *(FileNotFoundError, json_format.ParseError),
 )
-PARTS = ("train", "validation", "test")
 BLOCK = 128  # records that are read at a time
 # What `num_objects` looks at.
 COUNT_FIELD = {"visible": "segmentation", "listed": "visibility", "none": None}
@@ -166,8 +165,8 @@ def is_of_tfds(name: str) -> bool:
     return "/" not in name and name in tfds.list_builders(with_community_datasets=False)
 
 
-def check_parts(data: Mapping[str, Any], data_dir: str | Path) -> None:
-    """Checks that what is prepared has all records that the protocol's parts take.
+def check_parts(data: Mapping[str, Any], parts: Sequence[str], data_dir: str | Path) -> None:
+    """Checks that what is prepared has all records that parts of the protocol take.
 
     Where a protocol filters scenes, that is seen only when they are read.
 
@@ -175,7 +174,7 @@ def check_parts(data: Mapping[str, Any], data_dir: str | Path) -> None:
         UserError: naming both counts.
     """
     builder = open_builder(data["name"], data_dir)
-    for part in PARTS if not is_filtered(data) else ():
+    for part in parts if not is_filtered(data) else ():
         if data[part] is not None:
             split, _, stop = _slice(builder, data, part)
             total = builder.info.splits[split].num_examples

@@ -58,7 +58,8 @@ class Evaluator(base.Evaluator):
             scores[name] = _of_levels(labels, truths, agreement)
             if name == "trained":
                 picture = draw(examples.images, levels)
-                scores[CONTROL] = _of_levels(np.roll(labels, 1, axis=0), truths, None)
+                if truths:
+                    scores[CONTROL] = _of_levels(np.roll(labels, 1, axis=0), truths, None)
         num_levels = labels.shape[1]
         if self.config.eval.baselines and truths and examples.images is not None:
             regions = baselines.color_components(

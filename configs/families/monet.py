@@ -38,7 +38,7 @@ def discovery(protocol_key: str, chosen: set[str], **model: Any) -> ConfigDict:
 
 def shrink(config: ConfigDict) -> None:
     """Minutes on two CPU cores: 32 x 32 pixels, a narrow network, a few thousand scenes."""
-    config.num_steps = 3_000
+    config.num_steps = 1_200
     config.batch_size = 8
     config.data.size = 32
     config.data.test = (0, 320)

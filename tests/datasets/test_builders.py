@@ -22,10 +22,11 @@ NAMES = (
     "shapes",
     "shapes3d",
     "part_whole",
-    "mnist",
+    "mnist_idx",
     "cifar",
     "small_norb",
     "digits",
+    "imagenet_folder",
 )
 FILES = {
     name if "/" in name else f"{name}/official": schema for name, schema in schemas.SCHEMAS.items()

@@ -13,7 +13,7 @@ import pytest
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
-from datasets import cifar, mnist, small_norb
+from datasets import cifar, mnist_idx, small_norb
 from datasets.contact_sheet import contact_sheet
 from datasets.errors import DatasetError
 from datasets.prepare import prepare
@@ -75,51 +75,51 @@ def mnist_dir(tmp_path, monkeypatch):
     for name, array in arrays.items():
         write_idx(directory / name, array)
     sums = {name: md5(directory / name) for name in arrays}
-    monkeypatch.setattr(mnist, "_MD5", {"digits": sums, "fashion": sums})
+    monkeypatch.setattr(mnist_idx, "_MD5", {"mnist": sums, "fashion_mnist": sums})
     return directory, arrays
 
 
-@pytest.mark.parametrize("kind", ["digits", "fashion"])
+@pytest.mark.parametrize("kind", ["mnist", "fashion_mnist"])
 def test_mnist(tmp_path, mnist_dir, kind):
     directory, arrays = mnist_dir
-    splits = prepared(f"mnist/{kind}", tmp_path, directory)
+    splits = prepared(f"mnist_idx/{kind}", tmp_path, directory)
     for split, prefix in (("train", "train"), ("test", "t10k")):
         images = arrays[f"{prefix}-images-idx3-ubyte.gz"]
         assert_records(splits[split], images, label=arrays[f"{prefix}-labels-idx1-ubyte.gz"])
 
 
 def test_first_records_of_each_split(tmp_path, mnist_dir):
-    splits = prepared("mnist/digits", tmp_path, mnist_dir[0], max_records=4)
+    splits = prepared("mnist_idx/mnist", tmp_path, mnist_dir[0], max_records=4)
     assert {split: len(records) for split, records in splits.items()} == {"train": 4, "test": 3}
-    first = (tmp_path / "data/mnist/digits/1.0.0/dataset_info.json").stat().st_ino
-    prepared("mnist/digits", tmp_path, mnist_dir[0], max_records=3)
-    assert (tmp_path / "data/mnist/digits/1.0.0/dataset_info.json").stat().st_ino == first
-    assert len(prepared("mnist/digits", tmp_path, mnist_dir[0])["train"]) == 5
+    first = (tmp_path / "data/mnist_idx/mnist/1.0.0/dataset_info.json").stat().st_ino
+    prepared("mnist_idx/mnist", tmp_path, mnist_dir[0], max_records=3)
+    assert (tmp_path / "data/mnist_idx/mnist/1.0.0/dataset_info.json").stat().st_ino == first
+    assert len(prepared("mnist_idx/mnist", tmp_path, mnist_dir[0])["train"]) == 5
 
 
 def test_damaged_idx_files_are_named(tmp_path, mnist_dir, monkeypatch):
     directory, arrays = mnist_dir
     name = "train-images-idx3-ubyte.gz"
     assert_refused(
-        "mnist/digits", tmp_path, tmp_path, "there is neither .*train-images.*; get http"
+        "mnist_idx/mnist", tmp_path, tmp_path, "there is neither .*train-images.*; get http"
     )
     content = (directory / name).read_bytes()
     (directory / name).write_bytes(content[:-9])
-    assert_refused("mnist/digits", tmp_path, directory, f"{name}: its MD5 is .*, published is")
+    assert_refused("mnist_idx/mnist", tmp_path, directory, f"{name}: its MD5 is .*, published is")
     # Right sums of wrong contents are no files of anyone's, but must not be read as if they were.
     monkeypatch.setattr("datasets.labelled._verify", lambda path, file: None)
-    assert_refused("mnist/digits", tmp_path, directory, f"{name}: no gzip file, or cut short")
+    assert_refused("mnist_idx/mnist", tmp_path, directory, f"{name}: no gzip file, or cut short")
     (directory / name).write_bytes(gzip.compress(gzip.decompress(content)[:-1]))
-    assert_refused("mnist/digits", tmp_path, directory, "3919 bytes for")
+    assert_refused("mnist_idx/mnist", tmp_path, directory, "3919 bytes for")
     write_idx(directory / name, arrays[name][:, :, :27])
-    assert_refused("mnist/digits", tmp_path, directory, "expected .'N', 28, 28.")
+    assert_refused("mnist_idx/mnist", tmp_path, directory, "expected .'N', 28, 28.")
     write_idx(directory / name, arrays["train-labels-idx1-ubyte.gz"])
-    assert_refused("mnist/digits", tmp_path, directory, "begins with 00000801")
+    assert_refused("mnist_idx/mnist", tmp_path, directory, "begins with 00000801")
     (directory / name).write_bytes(content)
     write_idx(directory / "train-labels-idx1-ubyte.gz", np.full(5, 10, np.uint8))
-    assert_refused("mnist/digits", tmp_path, directory, "labels from 10 to 10, expected 0 to 9")
+    assert_refused("mnist_idx/mnist", tmp_path, directory, "labels from 10 to 10, expected 0 to 9")
     write_idx(directory / "train-labels-idx1-ubyte.gz", np.zeros(4, np.uint8))
-    assert_refused("mnist/digits", tmp_path, directory, "has 4 labels of 5 images")
+    assert_refused("mnist_idx/mnist", tmp_path, directory, "has 4 labels of 5 images")
 
 
 # --- CIFAR

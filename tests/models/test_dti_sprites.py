@@ -199,3 +199,20 @@ def test_settings_that_cannot_work_are_refused(fields, message):
 def test_images_of_another_size_are_refused():
     with pytest.raises(ValueError, match="images are 8x8"):
         model()(jnp.zeros((1, 8, 8, 3)))
+
+
+@pytest.mark.slow
+def test_a_published_step_fits_into_3_gb():
+    """32 images of 128 x 128 pixels, ten sprites in ten layers, by the compiler's plan."""
+    made = nnx.eval_shape(lambda: dti_sprites.Model(rngs=nnx.Rngs(0)))
+    graphdef, params, rest = nnx.split(made, nnx.Param, ...)
+
+    def loss(params, rest, images, key):
+        made = nnx.merge(graphdef, params, rest, copy=True)
+        output = made(images, key=key, train=True)
+        return output.terms["mse"].mean() + 1e-6 * output.terms["l2"].mean()
+
+    batch = jax.ShapeDtypeStruct((32, 128, 128, 3), jnp.float32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    compiled = jax.jit(jax.grad(loss)).lower(params, rest, batch, key).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 3e9

@@ -18,6 +18,9 @@ from flax import nnx
 from akorn_jax import losses
 from akorn_jax.convert import load_official, to_official
 from akorn_jax.models.agglomerator import Model, consensus, neighbours, weighted_mean
+from akorn_jax.optimizer import schedules
+from configs import base
+from configs.families import agglomerator
 from tests.parity.tensors import Recorded, below, empty, files, last, literal, read, relative
 
 ALL = files("agglomerator", "g_*.npz")
@@ -334,6 +337,39 @@ def test_training(path):
         # Adam makes the rounding of the gradients of equal columns as large as any other update.
         noisy = name in ("init_levels", "image_to_tokens.0.block.7.bias")
         assert relative(thin(ours[name], arrays), weights) < (1e-2 if noisy else 1e-3), name
+
+
+def one_cycles(num_steps, peak):
+    """(rate, b1) as the recipes have them, functions of the step."""
+    config = base.get_config()
+    agglomerator.one_cycle(config, num_steps, peak)
+    settings = config.optimizer.to_dict()
+    return schedules.make(settings["learning_rate"]), schedules.make(settings["b1"])
+
+
+@pytest.mark.parametrize("path", [*of_kind("onecycle"), *of_kind("train")])
+def test_one_cycle(path):
+    """The recipes' schedules are the recorded ones: of the released training, 86,000 steps to
+    a peak of 0.05, and of the short ones."""
+    arrays = read(path)
+    options = literal(arrays["opt"]) if "opt" in arrays else {}
+    num_steps = options.get("total_steps", agglomerator.NUM_STEPS)
+    rate, b1 = one_cycles(num_steps, options.get("max_lr", 0.05))
+    steps = arrays.get("in/step", np.arange(len(arrays.get("out/lr", ()))))
+    found = {
+        name.rpartition("/")[2]: values
+        for name, values in arrays.items()
+        if name.rpartition("/")[2] in ("lr", "beta1") and values.shape == steps.shape
+    }
+    assert set(found) == {"lr", "beta1"}
+    np.testing.assert_allclose(rate(steps), found["lr"], rtol=1e-5, atol=1e-12)
+    np.testing.assert_allclose(b1(steps), found["beta1"], rtol=1e-6)
+
+
+def test_released_one_cycle():
+    rate, b1 = one_cycles(agglomerator.NUM_STEPS, 0.05)
+    np.testing.assert_allclose(rate(np.array([0, 25_799, 85_999])), [2e-3, 0.05, 2e-7], rtol=1e-6)
+    np.testing.assert_allclose(b1(np.array([0, 25_799, 85_999])), [0.95, 0.85, 0.95], rtol=1e-6)
 
 
 # --- parts

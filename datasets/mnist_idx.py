@@ -1,7 +1,8 @@
 """MNIST (LeCun et al. 1998) and Fashion-MNIST (arXiv 1708.07747): grey images, 28x28, ten classes.
 
 Read from the published idx files, `train-images-idx3-ubyte.gz` and so on, which both sets call by
-the same names: keep them in two directories. 60,000 train and 10,000 test.
+the same names: keep them in two directories. 60,000 train and 10,000 test. (TFDS has datasets of
+these sets' own names, hence ours.)
 """
 
 import math
@@ -19,17 +20,17 @@ from datasets.schemas import Field, Schema
 from datasets.sources import Arrays
 
 _URLS = {
-    "digits": "https://ossci-datasets.s3.amazonaws.com/mnist",
-    "fashion": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+    "mnist": "https://ossci-datasets.s3.amazonaws.com/mnist",
+    "fashion_mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
 }
 _MD5 = {
-    "digits": {
+    "mnist": {
         "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
         "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
         "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
         "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
     },
-    "fashion": {
+    "fashion_mnist": {
         "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
         "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
         "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
@@ -37,8 +38,8 @@ _MD5 = {
     },
 }
 _CLASSES = {
-    "digits": [str(digit) for digit in range(10)],
-    "fashion": [
+    "mnist": [str(digit) for digit in range(10)],
+    "fashion_mnist": [
         *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
         *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
     ],
@@ -48,7 +49,7 @@ _PREFIX = {"train": "train", "test": "t10k"}
 _UNSIGNED_BYTE = 8  # the idx format's code of the type
 
 
-class Mnist(LabelledImages):
+class MnistIdx(LabelledImages):
     """Grey images of ten classes."""
 
     VERSION = tfds.core.Version("1.0.0")
@@ -57,7 +58,7 @@ class Mnist(LabelledImages):
             name=name,
             description=f"{classes[0]}, {classes[1]}, ...",
             schema=Schema(
-                name=f"mnist/{name}",
+                name=f"mnist_idx/{name}",
                 image=(SIZE, SIZE, 3),
                 num_entities=0,
                 attributes=(("label", Field((), "uint8")),),
