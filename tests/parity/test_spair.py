@@ -11,9 +11,11 @@ import optax
 import pytest
 from flax import nnx
 
+from akorn_jax import optimizer
 from akorn_jax.convert import load_official, to_official
 from akorn_jax.layers.spatial_transformer import corners
 from akorn_jax.models import spair
+from configs import clevrtex_spair
 from tests.parity.recipes import official_parameters
 from tests.parity.tensors import FIXTURES, Recorded, below, empty, files, last, read, relative
 
@@ -271,14 +273,14 @@ def test_three_steps(path):
     """Adam on clipped gradients."""
     arrays = read(path)
     start = case(FIXTURES / "spair" / f"{arrays['start']}.npz")
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-4))
+    tx, _ = optimizer.make(clevrtex_spair.get_config().optimizer, num_steps=3)
 
     @jax.jit
     def update(params, opt_state, grads):
-        updates, opt_state = optimizer.update(grads, opt_state)
+        updates, opt_state = tx.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, optax.tree.norm(grads)
 
-    params, opt_state = start.params, jax.jit(optimizer.init)(start.params)
+    params, opt_state = start.params, jax.jit(tx.init)(start.params)
     for step in range(3):
         noise = draws(arrays, f"in/noise_s{step}_")
         image = last(arrays[f"in/image_{step}"])
