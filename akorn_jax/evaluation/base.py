@@ -110,6 +110,7 @@ def evaluate(
     *,
     step: int,
     task_state: PyTree = (),
+    evaluators: Sequence[Evaluator] | None = None,
 ) -> Result:
     """Scores `models["trained"]` beside the other models by all evaluators of the run.
 
@@ -119,14 +120,13 @@ def evaluate(
         examples: N scenes.
         config: of the run.
         step, task_state: those of the checkpoint.
+        evaluators: of `make`, where they are at hand: a later call compiles nothing then.
 
     Raises:
         UserError: an evaluator does not exist, or the settings do not fit the model.
     """
     results = []
-    for name in chosen(config, task):
-        module = importlib.import_module(f"akorn_jax.evaluation.{name}")
-        evaluator = module.Evaluator(config, task)
+    for evaluator in make(config, task) if evaluators is None else evaluators:
 
         def run(examples: Examples, evaluator: Evaluator = evaluator) -> dict[str, Iterator]:
             return {
@@ -145,6 +145,14 @@ def evaluate(
             evaluator.fit(run(reference), reference)
         results.append(evaluator.score(run(examples), examples))
     return combined(results)
+
+
+def make(config: ConfigDict, task: Task) -> list[Evaluator]:
+    """The evaluators of a run; raises as `chosen`."""
+    modules = [
+        importlib.import_module(f"akorn_jax.evaluation.{name}") for name in chosen(config, task)
+    ]
+    return [module.Evaluator(config, task) for module in modules]
 
 
 def combined(results: Sequence[Result]) -> Result:

@@ -50,8 +50,10 @@ class Task(base.Task):
     def apply(
         self, model: nnx.Module, batch: Mapping[str, Array], ctx: base.Context, **options: Any
     ) -> ModelOutput:
-        """As the base class; of images larger than a cropped view, the centre."""
-        images = self.augmentation.at_evaluation(batch["image"])
+        """As the base class; at evaluation, of images larger than a cropped view, the centre."""
+        images = batch["image"]
+        if not ctx.train:
+            images = self.augmentation.at_evaluation(images)
         return super().apply(model, {"image": images}, ctx, **options)
 
     def loss(

@@ -59,6 +59,7 @@ class PeriodicEval:
         self._graphdef, _, _ = train_state.split(model)
         self._task, self._mesh, self._writer = task, mesh, writer
         self._examples = _few(config)
+        self._evaluators = base.make(self._config, task)
         arrays = batches.fields(self._examples, task.fields)
         everywhere = sharding.replicated(mesh)
         self._batch = {
@@ -112,7 +113,10 @@ class PeriodicEval:
         models = {"trained": nnx.merge(self._graphdef, *ema)}
         examples = self._examples
         result = base.evaluate(
-            models, self._task, examples, self._config, step=done, task_state=task_state
+            *(models, self._task, examples, self._config),
+            step=done,
+            task_state=task_state,
+            evaluators=self._evaluators,
         )
         scores = {f"eval/{name}": score for name, score in result.scalars().items()}
         self._writer.write_scalars(done, {"eval/loss": float(loss), **scores})

@@ -336,7 +336,7 @@ def test_training(path):
             continue
         # Adam makes the rounding of the gradients of equal columns as large as any other update.
         noisy = name in ("init_levels", "image_to_tokens.0.block.7.bias")
-        assert relative(thin(ours[name], arrays), weights) < (1e-2 if noisy else 1e-3), name
+        assert relative(thin(ours[name], arrays), weights) < (1e-2 if noisy else 5e-3), name
 
 
 def one_cycles(num_steps, peak):
