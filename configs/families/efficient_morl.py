@@ -77,7 +77,7 @@ def geco(config: ConfigDict, start: int) -> dict[str, Any]:
 
 def shrink(config: ConfigDict) -> None:
     """Minutes on a CPU: 16 x 16 pixels, a narrow network, a few thousand scenes."""
-    config.num_steps = 4_000
+    config.num_steps = 2_000
     config.batch_size = 8
     config.data.size = 16
     config.data.test = (0, 320)

@@ -41,7 +41,7 @@ def discovery(protocol_key: str, chosen: set[str], **model: Any) -> ConfigDict:
 
 def shrink(config: ConfigDict) -> None:
     """Minutes on a CPU: 16 x 16 pixels, a narrow network, 3 iterations, a few thousand scenes."""
-    config.num_steps = 4_000
+    config.num_steps = 2_000
     config.batch_size = 8
     config.data.size = 16
     config.data.test = (0, 320)
