@@ -334,9 +334,13 @@ def test_training(path):
     for name, weights in below(arrays, "final/").items():
         if name.endswith("num_batches_tracked"):
             continue
-        # Adam makes the rounding of the gradients of equal columns as large as any other update.
+        # Adam makes the rounding of tiny gradients as large as any other update, and in which way
+        # sums are rounded differs from run to run: single entries may differ by a step's length.
+        found = thin(ours[name], arrays)
         noisy = name in ("init_levels", "image_to_tokens.0.block.7.bias")
-        assert relative(thin(ours[name], arrays), weights) < (1e-2 if noisy else 5e-3), name
+        error = np.linalg.norm(found - weights) / np.linalg.norm(weights)
+        assert error < (1e-2 if noisy else 2e-3), (name, error)
+        assert relative(found, weights) < 5e-2, name
 
 
 def one_cycles(num_steps, peak):

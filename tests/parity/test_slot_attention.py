@@ -95,9 +95,10 @@ def test_layer(name, suffix):
     np.testing.assert_allclose(attention, expected, atol=1e-5)
     np.testing.assert_allclose(value, arrays[f"out{suffix}/loss"], rtol=1e-4)
     assert relative(grad_inputs, arrays[f"grad_in{suffix}/inputs"]) < 1e-4
-    assert_gradients(to_official(nnx.merge(graphdef, grads, rest)), arrays, suffix)
+    names = dialect(parameters(arrays, "param/"))
+    assert_gradients(to_official(nnx.merge(graphdef, grads, rest), names), arrays, suffix)
     after_training = parameters(arrays, "after/") if suffix == "" else {}
-    ours = to_official(nnx.merge(graphdef, after))
+    ours = to_official(nnx.merge(graphdef, after), names)
     for key, expected in after_training.items():
         np.testing.assert_allclose(ours[key], expected, rtol=1e-5)
 
