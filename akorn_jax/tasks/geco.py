@@ -13,6 +13,7 @@ A multiplier's state is a dict of float32 scalars that a training keeps beside i
 "beta"; "constraint", the moving average of C; "started", 1 once "constraint" holds one.
 """
 
+import abc
 import dataclasses
 import math
 
@@ -25,7 +26,7 @@ State = dict[str, Array]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Geco:
+class Geco(abc.ABC):
     """What the two forms share. Build one with `make`.
 
     Args:
@@ -67,9 +68,9 @@ class Geco:
         beta, zero = jnp.float32(self.beta), jnp.zeros((), jnp.float32)
         return {"beta": beta, "constraint": zero, "started": zero}
 
+    @abc.abstractmethod
     def weight(self, state: State, step: Array | int) -> Array:
         """The weight at a step, `[]` float32, of the term that this form weighs."""
-        raise NotImplementedError
 
     def update(self, state: State, error: Array, step: Array | int) -> State:
         """The state after a step.
@@ -90,8 +91,9 @@ class Geco:
         }
         return jax.tree.map(lambda a, b: jnp.where(step >= self.start, a, b), after, state)
 
+    @abc.abstractmethod
     def _move(self, beta: Array, constraint: Array, first: Array) -> Array:
-        raise NotImplementedError
+        """The next beta; `first` where the constraint has only just begun."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
