@@ -173,6 +173,8 @@ def by_color(run: Run, score: str) -> list[tuple[str, list[Cell]]]:
     methods |= {name: (name, scores) for name, scores in run.summary["baselines"].items()}
     rows = []
     for method, (key, everywhere) in methods.items():
+        if score not in everywhere:  # it scores something else
+            continue
         parts = [everywhere, *(group[key] for group in groups.values())]
         rows.append((method, [Cell(p[score], p.get(f"{score}_se")) for p in parts]))
     return rows
