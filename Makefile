@@ -17,7 +17,7 @@ $(VENV)/.installed: requirements.txt requirements-dev.txt
 	$(RUN) -m pip install --quiet -r requirements.txt -r requirements-dev.txt
 	touch $@
 
-## make demo        train a small AKOrN on drawn Tetrominoes and look at what it found
+## make demo        train a small AKOrN on synthetic Tetrominoes and look at what it found
 demo: $(VENV)/.installed
 	$(RUN) launch.py --config=configs/demo.py --workdir=runs/demo
 
@@ -35,7 +35,7 @@ $(BEAM_VENV)/.installed: requirements.txt requirements-beam.txt requirements-dev
 		-r requirements.txt -r requirements-beam.txt pytest pytest-timeout
 	touch $@
 
-## make test-beam   run the tests of drawing by Apache Beam, in an environment that has it
+## make test-beam   run the tests of generating by Apache Beam, in an environment that has it
 test-beam: $(BEAM_VENV)/.installed
 	$(BEAM_VENV)/bin/python -m pytest tests/datasets/test_beam.py
 

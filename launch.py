@@ -100,6 +100,8 @@ def work(
         return 0
     for protocol in (config.data, *others):
         prepare_data(protocol, config)
+    if options.mode in (None, "prepare", "train"):
+        records.check_parts(config.data, ("train", config.eval.split), config.data_dir)
     if config.data.features:
         if others:
             raise UserError("config.eval.datasets: config.data.features are of one dataset only.")
@@ -234,7 +236,6 @@ def prepare_data(protocol: run_config.ConfigDict, config: run_config.ConfigDict)
         num_processes=jax.process_count(),
         process_index=jax.process_index(),
     )
-    records.check_parts(protocol, config.data_dir)
 
 
 if __name__ == "__main__":

@@ -170,6 +170,7 @@ def write(
     np.savez(per_image, record=examples.records, **result.per_image)
     files = {
         **{_suffixed(name, suffix): content for name, content in result.files.items()},
+        **{f"figures/{name}{suffix}.png": content for name, content in result.pictures.items()},
         f"metrics_per_image{suffix}.npz": per_image.getvalue(),
         f"metrics{suffix}.json": (json.dumps(summary, indent=2) + "\n").encode(),
     }
@@ -203,6 +204,8 @@ def log(
     if pictures is not None:
         picture = plots.pixels(pictures.read_bytes())
         writer.write_images(step, {f"{kind}/segmentation": picture})
+    for name, picture in result.pictures.items():
+        writer.write_images(step, {f"{kind}/{name}": plots.pixels(picture)})
     writer.close()
 
 

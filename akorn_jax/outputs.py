@@ -27,6 +27,8 @@ class ModelOutput:
             negative where objects overlap.
         attention: `[B, K, h, w]` of slots over features in the last iteration, sums to 1 over K.
         slots: `[B, K, D]`, one vector per object.
+        dictionary: `[B, S, h, w, 4]`, RGBA in [0, 1] of learned sprites, the same for all images;
+            `slots` are then how much each sprite is chosen, `[B, K, D]` with the first S of D.
         patches: `[B, K, H, W, C]`, what each mask shows, before masking.
         presence: `[B, K]` in [0, 1], whether there is an object; without the background where the
             model has none.
@@ -52,6 +54,7 @@ class ModelOutput:
     masks: Array | None = None
     attention: Array | None = None
     slots: Array | None = None
+    dictionary: Array | None = None
     patches: Array | None = None
     presence: Array | None = None
     boxes: Array | None = None

@@ -52,7 +52,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "dtype": _one_of("float32", "bfloat16"),
     "data.loading": _one_of("resident", "stream"),
     "data.interpolation": _one_of("nearest", "bilinear"),
-    "data.count": _one_of("visible", "listed"),
+    "data.count": _one_of("visible", "listed", "none"),
     "ema.decay": ((lambda x: 0 <= x <= 1), "give a number in [0, 1]"),
     "ema.every": _at_least(1),
     "ema.start": _at_least(0),

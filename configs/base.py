@@ -105,7 +105,8 @@ def complete(saved: ConfigDict) -> ConfigDict:
     config = get_config()
     config.data = protocols.protocol(next(iter(PROTOCOLS)), procedural=False)
     config.unlock()
-    config.update(saved)
+    with config.ignore_type():  # a number's place may hold a schedule
+        config.update(saved)
     for name in ("num_slots", "num_iterations"):  # once fields of their own; 0 was unset
         if config.eval.get(name):
             config.eval.options[name] = config.eval[name]

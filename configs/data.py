@@ -12,6 +12,7 @@ A protocol is `PROTOCOLS["<dataset>:<paper>"]`, with the fields
   min_objects, max_objects   keep records with so many objects; None keeps all
   count          "visible": the largest label present after crop and resize
                  "listed": the sum of `visibility[1:]`, objects outside the crop included
+                 "none": the records do not say
   train, validation, test    (start, stop) over the records kept, in file order; stop None is all;
                  None: the paper has no such part
   num_clusters   segments a prediction is cut into
@@ -102,6 +103,19 @@ PROTOCOLS = {
         "clevr_with_masks/official",
         crop=_SQUARE_29,
         size=128,
+        interpolation="bilinear",
+        max_objects=6,
+        count="listed",
+        train=(0, 34_963),
+        validation=None,
+        test=(34_963, 35_283),
+        num_clusters=7,
+    ),
+    # Efficient MORL (Emami et al. 2021): the same with 96 x 96 pixels.
+    "clevr6:efficient_morl": _protocol(
+        "clevr_with_masks/official",
+        crop=_SQUARE_29,
+        size=96,
         interpolation="bilinear",
         max_objects=6,
         count="listed",
@@ -266,6 +280,56 @@ PROTOCOLS["tetrominoes_one_color:akorn"] = {
     "name": "tetrominoes/procedural_one_color",
 }
 
+# Agglomerator (Garau et al. 2022): a fifth of train is validation. That of Lightning's data modules
+# is random by PyTorch's generator; here it is the end of the file, whose order is random already.
+for _name, _dataset, _train, _validation, _test, _size in (
+    ("mnist", "mnist_idx/mnist", 48_000, 60_000, 10_000, None),
+    ("fashion_mnist", "mnist_idx/fashion_mnist", 48_000, 60_000, 10_000, None),
+    ("cifar10", "cifar/10", 40_000, 50_000, 10_000, None),
+    ("cifar100", "cifar/100", 40_000, 50_000, 10_000, None),
+    ("small_norb", "small_norb/official", 38_880, 48_600, 48_600, 48),
+):
+    PROTOCOLS[f"{_name}:agglomerator"] = _protocol(
+        _dataset,
+        split={"train": "train", "validation": "train", "test": "test"},
+        size=_size,
+        interpolation="bilinear",
+        count="none",
+        train=(0, _train),
+        validation=(_train, _validation),
+        test=(0, _test),
+        num_clusters=1,
+    )
+# ImageNet: the published validation set is the test; as many images of train are held out.
+PROTOCOLS["imagenet:agglomerator"] = _protocol(
+    "imagenet_folder/288",
+    split={"train": "train", "validation": "train", "test": "validation"},
+    count="none",
+    train=(50_000, None),
+    validation=(0, 50_000),
+    test=(0, 50_000),
+    num_clusters=1,
+)
+
+# Sets that are ours or too small for a paper. The writers of the digits follow each other, so the
+# test is of other writers than the rest.
+PROTOCOLS["digits:writers"] = _protocol(
+    "digits/official",
+    count="none",
+    train=(0, 1_000),
+    validation=(1_000, 1_297),
+    test=(1_297, 1_797),
+    num_clusters=1,
+)
+for _size in (32, 28, 48):
+    PROTOCOLS[f"part_whole_{_size}:agglomerator"] = _protocol(
+        f"part_whole/procedural_{_size}",
+        train=(0, 16_000),
+        validation=(16_000, 18_000),
+        test=(18_000, 20_000),
+        num_clusters=3,
+    )
+
 # The config that draws data of the same kind, for the variant `procedural` of a recipe.
 # Pictures of one's own: config.data.raw_dir is their folder, split by a hash of their paths.
 PROTOCOLS["folder"] = _protocol(
@@ -291,4 +355,11 @@ PROCEDURAL = {
         f"clevrtex/{kind}": f"clevrtex_like/{kind}"
         for kind in ("full", "pbg", "vbg", "grassbg", "camo", "outd")
     },
+    # Images with a class: other pictures of the same size.
+    **{f"mnist_idx/{kind}": "part_whole/procedural_28" for kind in ("mnist", "fashion_mnist")},
+    **{f"cifar/{kind}": "part_whole/procedural_32" for kind in ("10", "100")},
+    "digits/official": "part_whole/procedural_28",
+    "small_norb/official": "part_whole/procedural_48",
+    "imagenet_folder/288": "part_whole/procedural_48",
+    **{f"part_whole/procedural_{size}": f"part_whole/procedural_{size}" for size in (28, 32, 48)},
 }

@@ -60,6 +60,6 @@ def get_config(variant: str = "") -> ConfigDict:
         config.batch_size = 16
         config.optimizer.warmup_steps = 20
         config.eval.batch_size = 16
-        config.data.train, config.data.validation, config.data.test = (384, 1_408), None, (64, 384)
-        config.data.max_records = 1_408
+        config.data.train, config.data.validation, config.data.test = (128, 640), None, (0, 128)
+        config.data.max_records = 640
     return config

@@ -9,10 +9,13 @@ from configs.data import PROTOCOLS
 
 _AKORN = "arXiv 2410.13821"
 _SLOT_ATTENTION = "arXiv 2006.15055"
+_EFFICIENT_MORL = "arXiv 2106.03849"
 _CLEVRTEX = "arXiv 2111.10265, as quoted by Baltaci and Aubry (2026)"
 _FG_ARI_AND_MBO = ("fg_ari", "mbo")
 _FG_ARI_AND_MIOU = ("fg_ari", "miou_clevrtex")
 _FG_ARI = ("fg_ari",)
+_DTI_SPRITES = "arXiv 2104.14575"
+_CLASSES = ("class_acc", "class_miou")
 _PRECISION = ("ap_inf", "ap_1", "ap_0.5", "ap_0.25", "ap_0.125")
 
 # (protocol, source, names of the scores, method: scores)
@@ -100,18 +103,58 @@ _TABLES: list[tuple[str, str, tuple[str, ...], dict[str, list[tuple[float, float
         _CLEVRTEX,
         _FG_ARI_AND_MIOU,
         {
+            "MONet": [(54.5, 11.4), (30.7, 14.9)],
+            "GENESIS-V2": [(57.9, 20.4), (9.5, 0.6)],
             "SPAIR": [(77.1, 1.9), (66.0, 4.0)],
             "GNM": [(65.1, 4.2), (59.9, 3.7)],
+            "IODINE": [(93.8, 0.8), (45.1, 17.9)],
+            "Efficient MORL": [(93.3, 3.2), (50.2, 22.6)],
         },
     ),
     ("tetrominoes:slot_attention", _SLOT_ATTENTION, _FG_ARI, {"Slot Attention": [(99.5, 0.2)]}),
     ("multi_dsprites:slot_attention", _SLOT_ATTENTION, _FG_ARI, {"Slot Attention": [(91.3, 0.3)]}),
     ("clevr6:slot_attention", _SLOT_ATTENTION, _FG_ARI, {"Slot Attention": [(98.8, 0.3)]}),
     (
+        "tetrominoes:slot_attention",
+        _DTI_SPRITES,
+        _CLASSES,
+        {"DTI-Sprites": [(99.5, None), (99.2, None)]},
+    ),
+    (
+        "multi_dsprites:slot_attention",
+        _DTI_SPRITES,
+        _CLASSES,
+        {"DTI-Sprites": [(91.3, None), (84.0, None)]},
+    ),
+    (
+        "clevr6:slot_attention",
+        _DTI_SPRITES,
+        _CLASSES,
+        {"DTI-Sprites": [(79.3, None), (64.2, None)]},
+    ),
+    (
         "clevr:slot_attention",
         _SLOT_ATTENTION,
         _PRECISION,
         {"Slot Attention": [(94.3, None), (86.7, None), (56.0, None), (10.8, None), (0.9, None)]},
+    ),
+    (
+        "clevr6:efficient_morl",
+        _EFFICIENT_MORL,
+        _FG_ARI,
+        {"IODINE": [(98.8, 0.0)], "Efficient MORL": [(96.2, 1.6)]},
+    ),
+    (
+        "multi_dsprites:iodine",
+        _EFFICIENT_MORL,
+        _FG_ARI,
+        {"IODINE": [(76.7, 5.6)], "Efficient MORL": [(91.2, 0.4)]},
+    ),
+    (
+        "tetrominoes:iodine",
+        _EFFICIENT_MORL,
+        _FG_ARI,
+        {"IODINE": [(99.2, 0.4)], "Efficient MORL": [(98.2, 1.8)]},
     ),
 ]
 # Datasets on which a model is tested that was trained by another protocol.

@@ -77,7 +77,7 @@ def contact_sheet(
     source = builder.as_data_source(split=f"{split}[{start}:{stop}]")
     metadata = builder.info.metadata
     panels = [
-        _panel(example, f"{split}[{number}]", metadata)
+        _panel(example, ", ".join([f"{split}[{number}]", *_of_scene(example, metadata)]), metadata)
         for number, example in enumerate(source, start)
     ]
     path = Path(path)
@@ -104,7 +104,12 @@ def colored(labels: np.ndarray, metadata: Mapping[str, Any]) -> np.ndarray:
 
 
 def _panel(example: Mapping[str, np.ndarray], title: str, metadata: Mapping[str, Any]) -> Image:
-    """Image and masks side by side, the attributes below, a line an object in its colour."""
+    """Image and masks side by side, the attributes below, a line an object in its colour.
+
+    Of a video its first frame, without attributes that change in time.
+    """
+    if "video" in example:
+        example = _first_frame(example)
     image = example["image"]
     height, width = image.shape[:2]
     # Without masks all of the picture beside the image is label 0.
@@ -120,6 +125,7 @@ def _panel(example: Mapping[str, np.ndarray], title: str, metadata: Mapping[str,
     masks = Image.fromarray(colored(labels, metadata))
     panel.paste(masks.resize(size, Image.Resampling.NEAREST), (size[0] + 2, 0))
     draw = ImageDraw.Draw(panel)
+    title = _fitting(title.split(", "), panel.width, font)
     draw.text((0, size[1] + 3), title, fill=_INK, font=font)
     for number, (label, words) in enumerate(objects, 1):
         top = size[1] + 3 + number * _LINE
@@ -129,13 +135,33 @@ def _panel(example: Mapping[str, np.ndarray], title: str, metadata: Mapping[str,
     return panel
 
 
+def _first_frame(example: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    video, labels = example["video"], example["segmentation"]
+    still = {
+        name: array
+        for name, array in example.items()
+        if name not in ("video", "segmentation")
+        and not (array.ndim > 1 and array.shape[1] == len(video))
+    }
+    return {"image": video[0], "segmentation": labels[0], **still}
+
+
+def _of_scene(example: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> list[str]:
+    """What the attributes say of the scene as a whole: its class."""
+    names = sorted(name for name, value in example.items() if np.ndim(value) == 0)
+    return [_word(name, example[name], metadata["vocabularies"]) for name in names]
+
+
 def _describe(
     example: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
 ) -> list[tuple[int, list[str]]]:
     """Label and attributes of every object: the names of codes, then numbers."""
     vocabularies = metadata["vocabularies"]
+    if "visibility" not in example and "segmentation" not in example:
+        return []
+    maps = {name for name in example if name.endswith("segmentation")}
     fields = sorted(
-        example.keys() - {"image", "segmentation", "visibility"},
+        (n for n in example.keys() - maps - {"image", "visibility"} if np.ndim(example[n])),
         key=lambda name: (name not in vocabularies, example[name].ndim, name),
     )
     if "visibility" in example:

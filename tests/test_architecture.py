@@ -148,7 +148,7 @@ def test_a_model_is_two_files(tmp_path, tiny):
 
 
 # The package's own rooms; a thirtieth file beside the loop would hide it.
-MAX_ENTRIES = 22
+MAX_ENTRIES = 24
 PACKAGE = ROOT / "akorn_jax"
 # The command of a room and the lazy front door know the rest.
 DOORS = (PACKAGE / "convert" / "__main__.py", PACKAGE / "__init__.py")

@@ -139,7 +139,9 @@ def test_a_run_saved_before_a_field_existed_gets_its_default():
     assert (changed.data.raw_dir, changed.eval.up_tiling) == ("/x", 2)
 
 
-@pytest.mark.parametrize("recipe", ["demo.py", "clevr_akorn.py", "clevrtex_akorn.py:procedural"])
+@pytest.mark.parametrize(
+    "recipe", ["demo.py", "clevr_akorn.py", "clevrtex_akorn.py:procedural", "shapes3d_slate.py"]
+)
 def test_what_was_none_when_saved_can_be_set(recipe, tmp_path):
     workdir = epath.Path(tmp_path)
     config = run_config.from_recipe(f"configs/{recipe}")
@@ -165,7 +167,7 @@ def test_what_was_none_when_saved_can_be_set(recipe, tmp_path):
         ("data.num_clusters=0", "config.data.num_clusters=0: give 1 or more"),
         ("data.size=0", "config.data.size=0: give 1 or more"),
         ("data.interpolation=Nearest", "config.data.interpolation='Nearest': choose one of"),
-        ("data.count=seen", "config.data.count='seen': choose one of visible, listed"),
+        ("data.count=seen", "config.data.count='seen': choose one of visible, listed, none"),
         ("batch_size=none", "config.batch_size=none: this field needs a value"),
         ("dtype=float16", "config.dtype='float16': choose one of float32, bfloat16"),
     ],

@@ -7,11 +7,21 @@ from flax import nnx
 from akorn_jax import convert
 from akorn_jax.convert import slot_attention
 from akorn_jax.convert.layout import Entry, below, identity, linear, reshaped
+from akorn_jax.errors import UserError
 from akorn_jax.models import dinosaur
 
 
 def entries(model: dinosaur.Model) -> list[Entry]:
-    """Every official array; those of the encoder, where there is one, by its own weight map."""
+    """Every official array; those of the encoder, where there is one, by its own weight map.
+
+    Raises:
+        UserError: the official model has no such parts.
+    """
+    if model.position is not None or model.statistics is not None:
+        raise UserError(
+            "The official DINOSAUR takes features as they are; set position=False and "
+            "standardize=False."
+        )
     return list(_entries(model))
 
 

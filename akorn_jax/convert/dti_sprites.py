@@ -6,23 +6,22 @@ encoder in each of the transformers that share it, and counts the batches of eve
 
 from collections.abc import Iterable, Iterator
 
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from akorn_jax.convert.layout import (
     Entry,
     Layout,
     Part,
     below,
+    constant,
     convolution,
     identity,
     linear,
     reshaped,
 )
+from akorn_jax.convert.parts import batch_norm
 from akorn_jax.errors import UserError
 from akorn_jax.layers.batch_norm import BatchNorm
-from akorn_jax.layers.buffer import Buffer
 from akorn_jax.layers.resnet import ResNet
 from akorn_jax.layers.transformations import DEFORMATIONS, Regressors, Transformations
 from akorn_jax.models.dti_sprites import Model
@@ -92,7 +91,7 @@ def _entries(model: Model, checkpoint: bool) -> Entries:
     if model.occlusion is not None:
         yield from below("occ_predictor.", _regressor(model.occlusion, ()))
     else:
-        yield _constant("occ_grid", np.tri(L, k=-1, dtype=np.float32))
+        yield constant("occ_grid", np.tri(L, k=-1, dtype=np.float32))
 
 
 def _sequence(model: Model, transformations: Transformations, index: tuple[int, ...]) -> Entries:
@@ -102,13 +101,13 @@ def _sequence(model: Model, transformations: Transformations, index: tuple[int, 
         layout = Layout(lambda a: np.float32(a[waits].all()), lambda a: ~waits | (a > 0.5))
         yield Entry("activations", model.deforms, layout)
     else:
-        yield _constant("activations", ~waits)
+        yield constant("activations", ~waits)
     for i, name in enumerate(transformations.names):
-        yield _constant(f"tsf_modules.{i}.identity", IDENTITY[name].astype(np.float32))
+        yield constant(f"tsf_modules.{i}.identity", IDENTITY[name].astype(np.float32))
         if name == "identity":
             features = model.encoder.out_features
-            yield _constant(f"tsf_modules.{i}.regressor.0.weight", np.zeros((0, features), "f"))
-            yield _constant(f"tsf_modules.{i}.regressor.0.bias", np.zeros(0, "f"))
+            yield constant(f"tsf_modules.{i}.regressor.0.weight", np.zeros((0, features), "f"))
+            yield constant(f"tsf_modules.{i}.regressor.0.bias", np.zeros(0, "f"))
         else:
             regressors = transformations.regressors[name]
             yield from below(f"tsf_modules.{i}.regressor.", _regressor(regressors, index))
@@ -138,24 +137,6 @@ def _encoder(encoder: ResNet, counters: bool) -> Entries:
 
 
 def _norm(name: str, norm: BatchNorm, counters: bool) -> Entries:
-    yield Entry(f"{name}.weight", norm.scale, identity())
-    yield Entry(f"{name}.bias", norm.bias, identity())
-    yield Entry(f"{name}.running_mean", norm.mean, identity())
-    yield Entry(f"{name}.running_var", norm.variance, identity())
-    if counters:  # it says nothing of the weights
-        yield Entry(f"{name}.{COUNTER}", _variable(np.zeros((), np.int32)), identity())
-
-
-def _constant(name: str, value: np.ndarray) -> Entry:
-    """An array that is official state and no state of ours: it must be what we compute."""
-
-    def load(array: np.ndarray) -> np.ndarray:
-        if not np.array_equal(array, value):
-            raise UserError(f"{name} differs from the constant that this model is built on.")
-        return array
-
-    return Entry(name, _variable(value), Layout(load, lambda array: array))
-
-
-def _variable(value: np.ndarray) -> nnx.Variable:
-    return Buffer(jnp.asarray(value))
+    yield from batch_norm(name, norm)
+    if counters:  # says nothing about the weights
+        yield constant(f"{name}.{COUNTER}", np.zeros((), np.int64), fixed=False)

@@ -6,10 +6,16 @@ apart here by the prefixes `model.` and `bg.`.
 
 from collections.abc import Iterator
 
-import numpy as np
-from flax import nnx
-
-from akorn_jax.convert.layout import Entry, Layout, below, convolution, identity, linear
+from akorn_jax.convert.layout import (
+    Entry,
+    affine,
+    below,
+    convolution,
+    identity,
+    linear,
+    map_order,
+    norm,
+)
 from akorn_jax.models.marionette import Dictionary, Encoder, Head, Model
 
 Entries = Iterator[Entry]
@@ -22,7 +28,7 @@ def entries(model: Model) -> list[Entry]:
 
 def _entries(model: Model) -> Entries:
     yield from below("model.im_encoder.", _encoder(model.encoder))
-    yield from _affine("model.project.0", model.project, linear())
+    yield from affine("model.project.0", model.project, linear())
     yield from below("model.encoder_xform.", _encoder(model.patch_encoder))
     yield from below("model.probs.", _head(model.presence))
     yield from below("model.shifts.", _head(model.shift))
@@ -31,42 +37,33 @@ def _entries(model: Model) -> Entries:
         yield Entry("model.bg_color", model.background_color, identity())
     else:
         yield from below("model.bg_encoder.", _encoder(model.background_encoder))
-        yield from _affine("model.bg_project.0", model.background_project, linear())
+        yield from affine("model.bg_project.0", model.background_project, linear())
         yield from below("bg.", _dictionary(model.backgrounds))
 
 
 def _encoder(encoder: Encoder) -> Entries:
     for i, block in enumerate(encoder.blocks):
         for name in ("conv1", "conv2"):
-            yield from _affine(f"blocks.{i}.{name}", getattr(block, name), convolution())
+            yield from affine(f"blocks.{i}.{name}", getattr(block, name), convolution())
         for name in ("norm1", "norm2"):
-            yield from _norm(f"blocks.{i}.{name}", getattr(block, name))
+            yield from norm(f"blocks.{i}.{name}", getattr(block, name))
     for i, head in enumerate(encoder.heads):
-        yield from _affine(f"heads.{i}", head, convolution())
+        yield from affine(f"heads.{i}", head, convolution())
 
 
 def _head(head: Head) -> Entries:
-    yield from _affine("0", head.hidden, linear())
-    yield from _norm("1", head.norm)
-    yield from _affine("3", head.out, linear())
+    yield from affine("0", head.hidden, linear())
+    yield from norm("1", head.norm)
+    yield from affine("3", head.out, linear())
 
 
 def _dictionary(dictionary: Dictionary) -> Entries:
     """The decoder's outputs are pixels, row by row, channels first in the official code."""
     h, w, c = dictionary.shape
-    order = np.arange(h * w * c).reshape(c, h, w).transpose(1, 2, 0).ravel()
+    order = map_order(c, h, w)
     yield Entry("latent", dictionary.codes, identity())
-    yield from _affine("decode.0", dictionary.hidden, linear())
-    yield from _norm("decode.1", dictionary.norm)
-    yield Entry("decode.3.weight", dictionary.out.kernel, linear().then(1, order))
-    yield Entry("decode.3.bias", dictionary.out.bias, identity().then(0, order))
-
-
-def _affine(name: str, module: nnx.Module, layout: Layout) -> Entries:
-    yield Entry(f"{name}.weight", module.kernel, layout)
-    yield Entry(f"{name}.bias", module.bias, identity())
-
-
-def _norm(name: str, module: nnx.Module) -> Entries:
-    yield Entry(f"{name}.weight", module.scale, identity())
-    yield Entry(f"{name}.bias", module.bias, identity())
+    yield from affine("decode.0", dictionary.hidden, linear())
+    yield from norm("decode.1", dictionary.norm)
+    yield from affine(
+        "decode.3", dictionary.out, linear().then(1, order), identity().then(0, order)
+    )

@@ -8,13 +8,21 @@
 import dataclasses
 from collections.abc import Iterable, Iterator
 
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from akorn_jax.convert.layout import Entry, Layout, Part, convolution, identity, linear, reshaped
+from akorn_jax.convert.layout import (
+    Entry,
+    Layout,
+    Part,
+    constant,
+    convolution,
+    identity,
+    linear,
+    reshaped,
+    transposed,
+)
 from akorn_jax.errors import UserError
-from akorn_jax.layers.buffer import Buffer
 from akorn_jax.layers.gru import GRU
 from akorn_jax.layers.slot_attention import SlotAttention
 from akorn_jax.layers.slot_encoder import ACTIVATIONS, SlotEncoder
@@ -78,7 +86,7 @@ def _embodied(model: slot_attention.Model, torch_gru: bool) -> Entries:
         else:
             spread = np.zeros((layer.kernel.shape[2], 1, 2, 2), np.float32)
             spread[:, :, 0, 0] = 1
-            yield _constant(f"{name}.unpool.weights", spread)
+            yield constant(f"{name}.unpool.weights", spread)
             yield from _affine(f"{name}.conv", layer, convolution())
 
 
@@ -160,7 +168,7 @@ def _torch_gru(name: str, gru: GRU) -> Entries:
 
 def _position(name: str, buffer: str, module: nnx.Module, size: int) -> Entries:
     grid = soft_grid(size, size)
-    yield _constant(f"{name}.{buffer}", grid[None] if buffer == "grid" else grid)
+    yield constant(f"{name}.{buffer}", grid[None] if buffer == "grid" else grid)
     yield from _affine(f"{name}.dense", module.project, linear())
 
 
@@ -173,25 +181,6 @@ def _affine(name: str, module: nnx.Module, layout: Layout) -> Entries:
 def _norm(name: str, module: nnx.Module) -> Entries:
     yield Entry(f"{name}.weight", module.scale, identity())
     yield Entry(f"{name}.bias", module.bias, identity())
-
-
-def _constant(name: str, value: np.ndarray) -> Entry:
-    """An array that is official state and no state of ours: it must be what we compute."""
-
-    def load(array: np.ndarray) -> np.ndarray:
-        if not np.allclose(array, value, atol=1e-6):
-            raise UserError(f"{name} differs from the constant that this model is built on.")
-        return array
-
-    return Entry(name, Buffer(jnp.asarray(value)), Layout(load, lambda array: array))
-
-
-def transposed() -> Layout:
-    """A transposed convolution `[in, out, kh, kw]` as a convolution `[kh, kw, in, out]`."""
-    return Layout(
-        lambda a: a.transpose(2, 3, 0, 1)[::-1, ::-1],
-        lambda a: a[::-1, ::-1].transpose(2, 3, 0, 1),
-    )
 
 
 def _reshaped(name: str, variable: nnx.Variable, official: tuple[int, ...]) -> Entry:

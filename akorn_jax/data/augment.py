@@ -7,11 +7,14 @@ operation, in floating point: torchvision rounds to 8 bits after each one.
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from akorn_jax.data.rand_augment import RandAugment
 
 Array = jax.Array
 
@@ -79,6 +82,26 @@ class Augmentation:
         )
         drop = gray < self.grayscale
         return jnp.where(drop, luminance(planes), planes).transpose(1, 2, 0)
+
+    def at_evaluation(self, images: Array) -> Array:
+        """The images as they are: what is cropped at random keeps objects of all sizes in sight."""
+        return images
+
+
+def make(fields: Mapping[str, Any]) -> Augmentation | RandAugment:
+    """The augmentation of a config: `name` is "simclr" (the default) or "rand_augment", the rest
+    its fields.
+
+    Raises:
+        ValueError: another name, a field that it does not have, or a value out of range.
+    """
+    fields = dict(fields)
+    name = fields.pop("name", "simclr")
+    if name not in KINDS:
+        raise ValueError(f"augmentation.name={name!r} is unknown; it is one of {', '.join(KINDS)}.")
+    for field in fields.keys() - {field.name for field in dataclasses.fields(KINDS[name])}:
+        raise ValueError(f"augmentation.{field}: {name} has no such field.")
+    return KINDS[name](**fields)
 
 
 def random_box(
@@ -192,7 +215,12 @@ def shift_hue(planes: Array, shift: Array) -> Array:
     return jnp.stack([channel(5), channel(3), channel(1)])
 
 
-def views(augmentation: Augmentation, key: Array, images: Array, num_views: int) -> Array:
+KINDS = {"simclr": Augmentation, "rand_augment": RandAugment}  # by name, for `make`
+
+
+def views(
+    augmentation: Augmentation | RandAugment, key: Array, images: Array, num_views: int
+) -> Array:
     """Independent views of each image, `[B, V, size, size, 3]` in [0, 1].
 
     Args:

@@ -39,7 +39,7 @@ _SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13  # PIL's filter of th
 
 
 @dataclasses.dataclass(frozen=True)
-class RandAugmentation:
+class RandAugment:
     """What a random view may be: a crop, then some of `OPERATIONS`, then an erased rectangle.
 
     Attributes:
@@ -63,6 +63,8 @@ class RandAugmentation:
     erase_color: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
+        if self.num_ops < 0:
+            raise ValueError(f"num_ops={self.num_ops} must not be negative.")
         if not 0 <= self.magnitude < self.num_bins:
             raise ValueError(
                 f"magnitude={self.magnitude}: it is one of 0 to num_bins - 1 = {self.num_bins - 1}."
@@ -85,6 +87,10 @@ class RandAugmentation:
             erased = self.rectangle(rectangle, view.shape[:2]) & (erase < self.erase)
             view = jnp.where(erased[..., None], jnp.array(self.erase_color), view)
         return view
+
+    def at_evaluation(self, images: Array) -> Array:
+        """The central `size` pixels of images `[..., H, W, 3]`, where views are cropped."""
+        return center_crop(images, self.size) if self.size else images
 
     def apply(self, levels: Array, operation: Array, sign: Array) -> Array:
         """Levels `[H, W, 3]` in 0, 1, ..., 255 after one operation, of the same kind.

@@ -31,9 +31,9 @@ DAMAGE = (
     *(ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError),
     *(FileNotFoundError, json_format.ParseError),
 )
-PARTS = ("train", "validation", "test")
 BLOCK = 128  # records that are read at a time
-COUNT_FIELD = {"visible": "segmentation", "listed": "visibility"}  # what `num_objects` looks at
+# What `num_objects` looks at.
+COUNT_FIELD = {"visible": "segmentation", "listed": "visibility", "none": None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,8 +134,11 @@ def open_builder(name: str, data_dir: str | Path) -> tfds.core.DatasetBuilder:
     Raises:
         UserError: if it is not prepared there.
     """
+    # What is prepared says all that is needed; TFDS may have other datasets of our names.
+    of_files = tfds.core.read_only_builder.builder_from_files
+    make = tfds.builder if is_of_tfds(name) else of_files
     try:
-        builder = tfds.builder(name, data_dir=storage.plain(data_dir))
+        builder = make(name, data_dir=storage.plain(data_dir))
         prepared = builder.is_prepared()
         if prepared:
             _ = builder.info.splits, builder.info.features, builder.info.metadata
@@ -162,8 +165,8 @@ def is_of_tfds(name: str) -> bool:
     return "/" not in name and name in tfds.list_builders(with_community_datasets=False)
 
 
-def check_parts(data: Mapping[str, Any], data_dir: str | Path) -> None:
-    """Checks that what is prepared has all records that the protocol's parts take.
+def check_parts(data: Mapping[str, Any], parts: Sequence[str], data_dir: str | Path) -> None:
+    """Checks that what is prepared has all records that parts of the protocol take.
 
     Where a protocol filters scenes, that is seen only when they are read.
 
@@ -171,7 +174,7 @@ def check_parts(data: Mapping[str, Any], data_dir: str | Path) -> None:
         UserError: naming both counts.
     """
     builder = open_builder(data["name"], data_dir)
-    for part in PARTS if not is_filtered(data) else ():
+    for part in parts if not is_filtered(data) else ():
         if data[part] is not None:
             split, _, stop = _slice(builder, data, part)
             total = builder.info.splits[split].num_examples
@@ -287,6 +290,11 @@ def _filtered(
         total = min(total, stop)  # no more than are needed
     kept, codes = 0, _codes(builder)
     counted = objects is not None or is_filtered(data)
+    if counted and COUNT_FIELD[data["count"]] is None:
+        raise UserError(
+            f"{data['name']}: its records do not say how many objects there are; leave min_objects "
+            "and max_objects unset."
+        )
     if not counted:
         kept = min(start, total)  # all are, so those before need not be read
     elif names is not None:
@@ -447,10 +455,11 @@ def num_objects(example: Mapping[str, np.ndarray], count: str) -> int:
 
     Args:
         example: a transformed record.
-        count: "visible", the largest label that is still in the picture (as AKOrN counts), or
-            "listed", the objects in the record, wherever they are.
+        count: "visible", the largest label that is still in the picture (as AKOrN counts),
+            "listed", the objects in the record, wherever they are, or "none": the dataset does not
+            say, 0.
     """
-    if COUNT_FIELD[count] not in example:
+    if count == "none" or COUNT_FIELD[count] not in example:
         return 0  # the data do not say
     if count == "visible":
         return int(example["segmentation"].max())

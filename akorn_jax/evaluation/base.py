@@ -11,6 +11,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from akorn_jax import evaluation
+from akorn_jax.data import records
 from akorn_jax.data.records import Examples
 from akorn_jax.errors import UserError
 from akorn_jax.evaluation.predict import predict
@@ -42,7 +43,14 @@ class Evaluator(abc.ABC):
     Args:
         config: of the run; `config.eval` has what may be set.
         task: of the run.
+
+    Attributes:
+        trajectory: whether `reduce` is to see what happened inside the model, step by step.
+        reference: a part of the protocol, e.g. "train", that `fit` is to see first; "" is none.
     """
+
+    trajectory: bool = False
+    reference: str = ""
 
     def __init__(self, config: ConfigDict, task: Task) -> None:
         self.config = config
@@ -56,6 +64,10 @@ class Evaluator(abc.ABC):
             output: of the model for the batch.
             batch: the fields of the task's inputs, as stored (images are uint8).
         """
+
+    def fit(self, kept: Mapping[str, Iterator[dict[str, Any]]], examples: Examples) -> None:
+        """Looks at the part `reference`, before `score`; the arguments are as there."""
+        raise NotImplementedError(f"{type(self)} has a reference and does not look at it")
 
     @abc.abstractmethod
     def score(self, kept: Mapping[str, Iterator[dict[str, Any]]], examples: Examples) -> Result:
@@ -98,6 +110,7 @@ def evaluate(
     *,
     step: int,
     task_state: PyTree = (),
+    evaluators: Sequence[Evaluator] | None = None,
 ) -> Result:
     """Scores `models["trained"]` beside the other models by all evaluators of the run.
 
@@ -107,25 +120,39 @@ def evaluate(
         examples: N scenes.
         config: of the run.
         step, task_state: those of the checkpoint.
+        evaluators: of `make`, where they are at hand: a later call compiles nothing then.
 
     Raises:
         UserError: an evaluator does not exist, or the settings do not fit the model.
     """
     results = []
-    for name in chosen(config, task):
-        module = importlib.import_module(f"akorn_jax.evaluation.{name}")
-        evaluator = module.Evaluator(config, task)
-        kept = {
-            method: predict(
-                *(model, task, examples, config),
-                step=step,
-                task_state=task_state,
-                reduce=evaluator.reduce,
-            )
-            for method, model in models.items()
-        }
-        results.append(evaluator.score(kept, examples))
+    for evaluator in make(config, task) if evaluators is None else evaluators:
+
+        def run(examples: Examples, evaluator: Evaluator = evaluator) -> dict[str, Iterator]:
+            return {
+                method: predict(
+                    *(model, task, examples, config),
+                    step=step,
+                    task_state=task_state,
+                    reduce=evaluator.reduce,
+                    trajectory=evaluator.trajectory,
+                )
+                for method, model in models.items()
+            }
+
+        if evaluator.reference:
+            reference = records.load(config.data, evaluator.reference, config.data_dir)
+            evaluator.fit(run(reference), reference)
+        results.append(evaluator.score(run(examples), examples))
     return combined(results)
+
+
+def make(config: ConfigDict, task: Task) -> list[Evaluator]:
+    """The evaluators of a run; raises as `chosen`."""
+    modules = [
+        importlib.import_module(f"akorn_jax.evaluation.{name}") for name in chosen(config, task)
+    ]
+    return [module.Evaluator(config, task) for module in modules]
 
 
 def combined(results: Sequence[Result]) -> Result:
@@ -151,5 +178,7 @@ def combined(results: Sequence[Result]) -> Result:
             per_image={**result.per_image, **first.per_image},
             labels=result.labels if first.labels is None else first.labels,
             files={**result.files, **first.files},
+            pictures={**result.pictures, **first.pictures},
+            logged=(*first.logged, *result.logged),
         )
     return first

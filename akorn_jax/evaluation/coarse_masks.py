@@ -82,6 +82,11 @@ class Evaluator(base.Evaluator):
         }
         scores["trained"]["feature_mse"] = errors
         methods = {name: summarize(found) for name, found in scores.items()}
+        groups = segmentation.by_color(scores, examples)
+        columns = {
+            name: s | {group: found[name]["fg_ari"] for group, found in groups.items()}
+            for name, s in methods.items()
+        }
         shown = clustering.upsample_nearest(maps["trained"], examples.segmentation.shape[1:])
         return Result(
             summary={
@@ -89,9 +94,11 @@ class Evaluator(base.Evaluator):
                 "pixels": list(size),
                 "masks": {name: methods[name] for name in KINDS if name != "trained"},
                 "baselines": {name: s for name, s in methods.items() if name not in KINDS},
+                "by_color": groups,
             },
-            columns=HEADINGS,
-            methods=methods,
+            columns=HEADINGS | {group: group for group in groups},
+            methods=columns,
+            notes=(segmentation.BY_COLOR,) if groups else (),
             per_image=scores["trained"],
             labels=shown,
         )

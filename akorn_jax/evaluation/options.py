@@ -20,17 +20,15 @@ def call_options(
     Args:
         model: any.
         settings: `config.eval`.
-        method: of the model, its call or "sample".
+        method: of the model, its call or "sample", for which the call's other options do not count.
 
     Raises:
         UserError: the model's call takes no such option, or a number is not positive.
     """
     chosen = dict(settings.options)
-    known = [
-        name
-        for name, parameter in inspect.signature(getattr(type(model), method)).parameters.items()
-        if name not in NOT_OPTIONS and parameter.kind is parameter.KEYWORD_ONLY
-    ]
+    known = _names(model, method)
+    of_call_alone = set(_names(model, "__call__")) - set(known)
+    chosen = {name: value for name, value in chosen.items() if name not in of_call_alone}
     for name, value in chosen.items():
         where = f"config.eval.options.{name}={value!r}"
         if name not in known:
@@ -40,6 +38,15 @@ def call_options(
         if name.startswith("num_") and (not isinstance(value, int) or value < 1):
             raise UserError(f"{where}: give a positive number, or leave it out for its own.")
     return chosen
+
+
+def _names(model: nnx.Module, method: str) -> list[str]:
+    parameters = inspect.signature(getattr(type(model), method)).parameters
+    return [
+        name
+        for name, parameter in parameters.items()
+        if name not in NOT_OPTIONS and parameter.kind is parameter.KEYWORD_ONLY
+    ]
 
 
 def bounds(settings: ConfigDict) -> tuple[int | None, int | None] | None:

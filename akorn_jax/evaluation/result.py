@@ -20,6 +20,8 @@ class Result:
         per_image: `[N]` scores of the trained model by name; NaN where an image has none.
         labels: its label maps `[N, H, W]`; None where it was not asked to segment.
         files: what else to write into the run's directory, by path.
+        pictures: PNGs by name, for `figures/NAME.png` and for the dashboard.
+        logged: names of scores for the dashboard beside those of `columns`.
     """
 
     summary: dict[str, Any]
@@ -29,10 +31,12 @@ class Result:
     per_image: Scores = dataclasses.field(default_factory=dict)
     labels: np.ndarray | None = None
     files: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    pictures: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    logged: tuple[str, ...] = ()
 
     def scalars(self) -> dict[str, float]:
-        """The trained model's scores for a dashboard, by name: those with a column."""
-        found = {name: self.summary.get(name) for name in self.columns}
+        """The trained model's scores for a dashboard, by name."""
+        found = {name: self.summary.get(name) for name in (*self.columns, *self.logged)}
         return {name: score for name, score in found.items() if isinstance(score, float)}
 
 

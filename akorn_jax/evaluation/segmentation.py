@@ -30,6 +30,8 @@ from akorn_jax.tasks.base import Task
 
 Array = jax.Array
 
+BY_COLOR = "The last columns: FG-ARI where all colors differ and where one repeats."
+
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
@@ -131,7 +133,7 @@ def scored(predictions: Mapping[str, Prediction], examples: Examples, config: Co
     without = int(np.sum(~has_object(examples.segmentation, **_ids(examples))))
     notes = [f"{without} scenes without objects count FG-ARI 1."] if without else []
     if groups:
-        notes.append("The last columns: FG-ARI where all colors differ and where one repeats.")
+        notes.append(BY_COLOR)
     return Result(
         summary={
             "num_without_objects": without,

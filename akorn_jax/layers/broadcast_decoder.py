@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from akorn_jax.layers.convolution import transposed_conv
 from akorn_jax.layers.linear import pointwise
 from akorn_jax.layers.slot_encoder import activation_function
 from akorn_jax.layers.soft_position import SoftPosition
@@ -16,9 +17,7 @@ DECODERS = ("stationary", "expanding", "up_convolve")
 class Upsample(nnx.Module):
     """A convolution of `[B, h, w, in]` with stride 1 / s: `[B, s h, s w, out]`.
 
-    For s > 1 the input's rows and columns move s apart, with zeros between. The kernel's centre
-    meets input i at output s i, as in PyTorch's transposed convolution with output_padding s - 1;
-    TensorFlow's "SAME" lies one pixel beside.
+    For s > 1 it is a transposed convolution, see `transposed_conv`.
 
     Args:
         stride: s, 1 or 2.
@@ -45,15 +44,7 @@ class Upsample(nnx.Module):
     def __call__(self, x: Array) -> Array:
         if self.kernel.shape[:2] == (1, 1) and self.stride == 1:
             return pointwise(x, self.kernel[0, 0], self.bias[...])
-        half = self.kernel.shape[0] // 2
-        x = jax.lax.conv_general_dilated(
-            x,
-            self.kernel[...],
-            window_strides=(1, 1),
-            padding=[(half, half + self.stride - 1)] * 2,
-            lhs_dilation=(self.stride, self.stride),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        x = transposed_conv(x, self.kernel[...], self.stride)
         return x + self.bias[...]
 
 

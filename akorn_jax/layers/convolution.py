@@ -156,3 +156,53 @@ def shifted_conv(x: Array, kernel: Array) -> Array:
         x[:, i : i + H, j : j + W].reshape(-1, C) @ kernel[i, j] for i in range(k) for j in range(k)
     )
     return y.reshape(B, H, W, -1)
+
+
+def transposed_conv(x: Array, kernel: Array, stride: int) -> Array:
+    """The convolution, by a kernel `[k, k, C, C']`, k odd, of x `[B, h, w, C]` moved apart.
+
+    Rows and columns of x move `stride` apart, with zeros between. The kernel's centre meets input i
+    at output stride i, as in PyTorch's transposed convolution with output_padding stride - 1;
+    TensorFlow's "SAME" lies one pixel beside.
+
+    On a CPU each of the stride^2 places between inputs is a channel of one convolution of x as it
+    is: XLA multiplies the zeros there, and its gradient is ten times slower.
+
+    Returns:
+        `[B, stride h, stride w, C']`.
+    """
+    half = kernel.shape[0] // 2
+    if stride == 1 or jax.default_backend() != "cpu":
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            window_strides=(1, 1),
+            padding=[(half, half + stride - 1)] * 2,
+            lhs_dilation=(stride, stride),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+    before, after = half // stride, (half + stride - 1) // stride
+    y = jax.lax.conv_general_dilated(
+        x,
+        _between(kernel, stride, before, after),
+        window_strides=(1, 1),
+        padding=[(before, after)] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    B, h, w, _ = y.shape
+    y = y.reshape(B, h, w, stride, stride, -1).transpose(0, 1, 3, 2, 4, 5)
+    return y.reshape(B, stride * h, stride * w, -1)
+
+
+def _between(kernel: Array, stride: int, before: int, after: int) -> Array:
+    """The kernel `[n, n, C, stride^2 C']` on inputs that have not moved apart.
+
+    Output stride i + a meets input i + d by the kernel's entry stride d - a + k // 2.
+    """
+    k, _, C, _ = kernel.shape
+    d = np.arange(-before, after + 1)
+    entry = stride * d - np.arange(stride)[:, None] + k // 2  # [a, d]
+    entry = np.where((entry >= 0) & (entry < k), entry, k)  # k is a row of zeros
+    kernel = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
+    kernel = kernel[entry][:, :, entry]  # [a, d, a', d', C, C']
+    return kernel.transpose(1, 3, 4, 0, 2, 5).reshape(len(d), len(d), C, -1)

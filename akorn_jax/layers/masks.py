@@ -43,3 +43,8 @@ def bounded_masks(log_masks: Array, smallest: float, *, axis: int = 1) -> Array:
     """Log masks whose shares are raised to `smallest` at least, then sum to 1 again."""
     log_masks = jnp.maximum(log_masks, jnp.log(smallest))
     return jax.nn.log_softmax(log_masks, axis=axis)
+
+
+def composite(masks: Array, patches: Array) -> Array:
+    """The image that masks `[B, K, H, W]` mix of patches `[B, K, H, W, C]`: `[B, H, W, C]`."""
+    return jnp.sum(masks[..., None] * patches, axis=1)

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from akorn_jax.layers.batch_norm import BatchNorm
-from akorn_jax.layers.linear import pointwise, uniform_fan_in
+from akorn_jax.layers.linear import uniform_fan_in
 from akorn_jax.layers.soft_position import SoftPosition, centred_grid
+from akorn_jax.layers.tap_convolution import TapConv, convolve
 
 Array = jax.Array
 
@@ -34,7 +35,7 @@ class ValidBroadcastDecoder(nnx.Module):
         out_kernel_size: of the last, odd.
         position: "append" the coordinates (y, x) in [-1, 1] to the slot, or "add" a learned linear
             map of the position, `SoftPosition`.
-        activation: e.g. `jax.nn.elu`.
+        activation: e.g. `elu`.
         batch_norm: normalise in front of the activations.
         init: of kernels, with biases of 0; None is PyTorch's uniform for both.
     """
@@ -56,13 +57,12 @@ class ValidBroadcastDecoder(nnx.Module):
         if position not in POSITIONS:
             raise ValueError(f"{position=} is unknown; it is one of {', '.join(POSITIONS)}.")
 
-        def conv(inputs: int, outputs: int, kernel_size: int) -> nnx.Conv:
+        def conv(inputs: int, outputs: int, kernel_size: int) -> TapConv:
             torch_init = uniform_fan_in(inputs * kernel_size**2)
-            return nnx.Conv(
+            return TapConv(
                 inputs,
                 outputs,
-                (kernel_size, kernel_size),
-                padding="VALID",
+                kernel_size,
                 kernel_init=init or torch_init,
                 bias_init=torch_init if init is None else nnx.initializers.zeros_init(),
                 rngs=rngs,
@@ -94,10 +94,7 @@ class ValidBroadcastDecoder(nnx.Module):
             x = layer(x) if i else x
             x = self.norms[i](x, train=train) if self.norms else x
             x = self.activation(x)
-        if self.out.kernel_size == (1, 1):
-            x = pointwise(x, self.out.kernel[0, 0], self.out.bias[...])
-        else:
-            x = self.out(x)
+        x = self.out(x)
         return x.reshape(B, K, *x.shape[1:])
 
     def _first(self, slots: Array, height: int, width: int) -> Array:
@@ -113,12 +110,6 @@ class ValidBroadcastDecoder(nnx.Module):
             positions, position_kernel = jnp.asarray(centred_grid(*size)), kernel[:, :, S:]
         else:
             positions, position_kernel = self.position.table(*size), kernel
-        of_positions = jax.lax.conv_general_dilated(
-            positions[None].astype(kernel.dtype),
-            position_kernel,
-            window_strides=(1, 1),
-            padding="VALID",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        of_positions = convolve(positions[None].astype(kernel.dtype), position_kernel)
         of_slots = slots.astype(kernel.dtype) @ kernel[:, :, :S].sum(axis=(0, 1)) + bias
         return of_slots[:, None, None] + of_positions  # [N, H', W', C]

@@ -197,6 +197,8 @@ class Model(nnx.Module):
         num_levels: L.
         num_steps: T, unless the call says otherwise; None is 2 L. What an image shows climbs one
             level a step, so the top level knows of it if T >= L.
+        head_pool: the head reads means over squares of so many columns a side; 1, as published,
+            reads every column, and its hidden layer grows with the square of their number.
         head_step: the step after which the head reads the top level; None is the last.
         radius: columns attend to others that are no further, in columns; 0 is everywhere.
         attend_self: let a column attend to itself by similarity, not at the mean logit.
@@ -221,6 +223,7 @@ class Model(nnx.Module):
         channels: int = 128,
         num_levels: int = 2,
         num_steps: int | None = None,
+        head_pool: int = 1,
         head_step: int | None = None,
         radius: float = 0.0,
         attend_self: bool = False,
@@ -243,6 +246,10 @@ class Model(nnx.Module):
         self.num_colors = num_colors
         self.num_levels = num_levels
         self.num_steps = 2 * num_levels if num_steps is None else num_steps
+        if head_pool < 1 or any(side % head_pool for side in self.grid_size):
+            h, w = self.grid_size
+            raise ValueError(f"{head_pool=} does not divide the {h}x{w} columns; use a divisor.")
+        self.head_pool = head_pool
         self.head_step = head_step
         self.radius = radius
         self.attend_self = attend_self
@@ -259,7 +266,7 @@ class Model(nnx.Module):
         self.weight_bottom_up = nnx.Param(jnp.asarray(SHARE))
         self.weight_top_down = nnx.Param(jnp.asarray(SHARE))
         self.weight_attention = nnx.Param(jnp.asarray(SHARE))
-        self.head = ContrastiveHead(N, channels, embedding_size, dropout, rngs=rngs)
+        self.head = ContrastiveHead(N // head_pool**2, channels, embedding_size, dropout, rngs=rngs)
         self.classifier = Classifier(embedding_size, num_classes, rngs=rngs)
 
     def __call__(
@@ -302,7 +309,7 @@ class Model(nnx.Module):
         initial = jnp.broadcast_to(self.initial_levels[:, None, None], shape)
         levels, states = self.update(tokens, initial, T)
         top = levels[-1] if t == T else (initial if t == 0 else states[t - 1])[-1]
-        embedding = self.head(top, noise)
+        embedding = self.head(self._pooled(top), noise)
         states = jnp.moveaxis(states, 1, -2).reshape(T, B, h, w, self.num_levels, d)
         return ModelOutput(
             embedding=embedding,
@@ -343,6 +350,14 @@ class Model(nnx.Module):
         if self.num_levels > 1:
             from_above = jnp.concatenate([self.top_down(X[1:]), from_above])
         return from_below, from_above
+
+    def _pooled(self, top: Array) -> Array:
+        """`[B, N, d]` to means over squares of columns, `[B, N / head_pool^2, d]`."""
+        if self.head_pool == 1:
+            return top
+        h, w = (side // self.head_pool for side in self.grid_size)
+        top = top.reshape(len(top), h, self.head_pool, w, self.head_pool, -1).mean(axis=(2, 4))
+        return top.reshape(len(top), h * w, -1)
 
     def _tokens(self, images: Array, train: bool) -> Array:
         expected = (*self.image_size, self.num_colors)

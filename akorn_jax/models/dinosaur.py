@@ -12,11 +12,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from akorn_jax.errors import UserError
 from akorn_jax.layers import precision
 from akorn_jax.layers.frozen import freeze
 from akorn_jax.layers.linear import linear
 from akorn_jax.layers.noise import Noise
 from akorn_jax.layers.slot_attention import SlotAttention, layer_norm
+from akorn_jax.layers.soft_position import SoftPosition
 from akorn_jax.outputs import ModelOutput
 
 Array = jax.Array
@@ -77,6 +79,11 @@ class Model(nnx.Module):
         encoder_dtype: "bfloat16" computes the encoder in it, but for what `layers.precision` keeps.
         grid: (h, w) of the features.
         feature_size: D of the features.
+        standardize: explain features with mean 0 and variance 1 in every dimension over the data
+            (batch normalisation without parameters): for encoders that do not end in a norm.
+        position: tell the slots where features are, by a linear map of their coordinates that is
+            added after the norm. A ViT's features know where they are, those of an AKOrN whose
+            attention is relative do not, and a slot has to know where to draw its mask.
         num_slots: K, unless the call says otherwise.
         slot_size: S.
         hidden_size: of the MLP in the slot attention.
@@ -95,6 +102,8 @@ class Model(nnx.Module):
         encoder_dtype: str = "float32",
         grid: Sequence[int] = (28, 28),
         feature_size: int = 768,
+        standardize: bool = False,
+        position: bool = False,
         num_slots: int = 11,
         slot_size: int = 128,
         hidden_size: int = 512,
@@ -111,7 +120,15 @@ class Model(nnx.Module):
         self.feature_shape = (h, w, feature_size)
         self.encoder = _frozen_encoder(encoder, rngs) if encoder else None
         self.encoder_dtype = encoder_dtype
+        self.statistics = (
+            nnx.BatchNorm(
+                feature_size, use_scale=False, use_bias=False, use_fast_variance=False, rngs=rngs
+            )
+            if standardize
+            else None
+        )
         self.norm = layer_norm(feature_size, rngs=rngs)
+        self.position = SoftPosition(feature_size, rngs=rngs) if position else None
         self.hidden = linear(feature_size, feature_size, rngs=rngs)
         self.out = linear(feature_size, slot_size, rngs=rngs)
         self.slot_attention = SlotAttention(
@@ -154,16 +171,21 @@ class Model(nnx.Module):
 
         Returns:
             terms "feature_mse" (mean squared error over the N D numbers of an image), masks and
-            attention `[B, K, h, w]`, slots `[B, K, S]`, features `[B, h, w, D]` (what was
-            reconstructed) and, if asked for, `trajectory`; float32.
+            attention `[B, K, h, w]`, slots `[B, K, S]`, features `[B, h, w, D]` (the encoder's)
+            and, if asked for, `trajectory`; float32.
 
         Raises:
-            ValueError: features of another shape than the model is built for, or images and no
+            UserError: features of another shape than the model is built for, or images and no
                 encoder.
         """
         noise = Noise.of(key)
-        features = self.features(inputs, noise)
-        x = self.out(jax.nn.relu(self.hidden(self.norm(features))))
+        features = target = self.features(inputs, noise)
+        if self.statistics is not None:
+            target = self.statistics(features, use_running_average=not train)
+        x = self.norm(target)
+        if self.position is not None:
+            x = self.position(x)
+        x = self.out(jax.nn.relu(self.hidden(x)))
         slots, attention = self.slot_attention.on_map(
             x,
             key=noise,
@@ -177,7 +199,7 @@ class Model(nnx.Module):
         masks = jax.nn.softmax(logits, axis=1)
         recon = jnp.sum(masks[..., None] * decoded, axis=1)
         return ModelOutput(
-            terms={"feature_mse": jnp.mean((recon - features) ** 2, axis=(1, 2, 3))},
+            terms={"feature_mse": jnp.mean((recon - target) ** 2, axis=(1, 2, 3))},
             masks=masks,
             attention=attention[-1] if trajectory else attention,
             slots=slots,
@@ -186,12 +208,12 @@ class Model(nnx.Module):
         )
 
     def features(self, inputs: Array, noise: Noise) -> Array:
-        """What is reconstructed, `[B, h, w, D]` float32: nothing is learned through it."""
+        """What the encoder makes of images, `[B, h, w, D]` float32; no gradient goes through it."""
         shape = inputs.shape[1:]
         if shape == self.feature_shape:
             return inputs.astype(jnp.float32)
         if self.encoder is None:
-            raise ValueError(
+            raise UserError(
                 f"features of shape {shape} do not fit config.model.grid and feature_size, which "
                 f"say {self.feature_shape}; for images, name an encoder in config.model.encoder."
             )
@@ -199,9 +221,9 @@ class Model(nnx.Module):
         encoder = nnx.merge(graphdef, precision.cast(params, self.encoder_dtype), rest)
         features = encoder(inputs, key=noise).features
         if features is None:
-            raise ValueError(f"{type(self.encoder).__module__} gives no features to explain.")
+            raise UserError(f"{type(self.encoder).__module__} gives no features to explain.")
         if features.shape[1:] != self.feature_shape:
-            raise ValueError(
+            raise UserError(
                 f"the encoder gives features of shape {features.shape[1:]}, config.model.grid and "
                 f"feature_size say {self.feature_shape}; set them to the former."
             )

@@ -106,9 +106,11 @@ class Model(nnx.Module):
         canvas, own = (image_size, image_size), (sprite_size, sprite_size)
         bump = np.exp(-((np.arange(sprite_size) - (sprite_size - 1) / 2) ** 2) / (2 * mask_std**2))
         masks = np.broadcast_to(np.outer(bump, bump), (num_sprites, *own))
-        self.sprites = nnx.Param(jnp.full((num_sprites, *own, 3), 0.9))
+        self.sprites = nnx.Param(jnp.full((num_sprites, *own, 3), 0.9, jnp.float32))
         self.masks = nnx.Param(jnp.asarray(masks, jnp.float32))
-        self.background = nnx.Param(jnp.full((*canvas, 3), 0.5)) if background else None
+        self.background = (
+            nnx.Param(jnp.full((*canvas, 3), 0.5, jnp.float32)) if background else None
+        )
         # Whether deformations act in calls that do not say; 0 after loading official weights that
         # were saved before they did.
         self.deforms = Buffer(jnp.ones(()))
@@ -160,8 +162,8 @@ class Model(nnx.Module):
             encoder and the regressors, where their outputs are in use (the same for all images).
             recon `[B, H, W, 3]`. masks `[B, 1 + L, H, W]`, what each layer contributes, and
             patches `[B, 1 + L, H, W, 3]`, its colours. slots `[B, 1 + L, K]`, the sprite that each
-            layer shows, one-hot (zeros for the background). presence `[B, 1 + L]`, 0 for empty
-            layers.
+            layer shows, one-hot (zeros for the background), of the dictionary `[B, S, h, w, 4]`.
+            presence `[B, 1 + L]`, 0 for empty layers.
 
         Raises:
             ValueError: images of another size, or a training without key.
@@ -224,6 +226,7 @@ class Model(nnx.Module):
             masks=jnp.swapaxes(shown, 0, 1),
             patches=jnp.swapaxes(layers.rgb, 0, 1),
             slots=jnp.swapaxes(slots, 0, 1),
+            dictionary=jnp.broadcast_to(self.dictionary(), (B, *self.dictionary().shape)),
             presence=1 - jnp.swapaxes(is_empty, 0, 1),
         )
 

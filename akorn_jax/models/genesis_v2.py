@@ -25,7 +25,6 @@ Array = jax.Array
 KERNELS = ("gaussian", "laplacian", "epanechnikov")
 PRIORS = ("autoregressive", "independent")
 MASK_KLS = ("none", "attention", "both")
-NUM_GROUPS = 8  # of all group norms
 EMBEDDING = 8  # entries of a pixel's embedding
 SMALLEST_MASK = 1e-5  # in the divergence of the masks
 MIN_PIXELS = 20  # a dynamic number of slots ends before a mask with less
@@ -131,16 +130,20 @@ class Decoder(nnx.Module):
     Args:
         image_size: H = W, a multiple of 16.
         features: of slots and all layers.
+        num_groups: of the norms.
     """
 
-    def __init__(self, image_size: int, features: int, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, image_size: int, features: int, num_groups: int, *, rngs: nnx.Rngs) -> None:
         self.grid_size = image_size // 16
         init = uniform_fan_in(features * 25)
         self.layers = nnx.List(
             Upsample(inputs, features, 5, 2, init=init, rngs=rngs)
             for inputs in (features + 2, features, features, features)
         )
-        self.norms = nnx.List(group_norm(features, rngs) for _ in range(4))
+        self.norms = nnx.List(
+            nnx.GroupNorm(features, num_groups, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
+            for _ in self.layers
+        )
         self.out = linear(features, 4, rngs=rngs)
 
     def __call__(self, slots: Array) -> tuple[Array, Array]:
@@ -201,7 +204,9 @@ class Model(nnx.Module):
         image_size: H = W, at least 32 and a multiple of 16 such that the U-Net, which has
             log2(H) - 1 levels, can halve it.
         num_slots: K.
-        features: D, of slots and of all maps; a multiple of 8.
+        features: D, of slots and of all maps.
+        num_groups: of all group norms; divides the features. A norm takes what its channels have in
+            common out of a map, so groups of few channels make colours of whole maps hard to learn.
         kernel: "gaussian", "laplacian" or "epanechnikov", see `StickBreaking`.
         semi_conv: see `StickBreaking`.
         prior: "autoregressive", see `Prior`, or "independent", N(0, 1) for every slot.
@@ -219,6 +224,7 @@ class Model(nnx.Module):
         image_size: int = 128,
         num_slots: int = 11,
         features: int = 64,
+        num_groups: int = 8,
         kernel: str = "gaussian",
         semi_conv: bool = True,
         prior: str = "autoregressive",
@@ -235,8 +241,8 @@ class Model(nnx.Module):
                 raise ValueError(f"{name}={value!r} is unknown; it is one of {', '.join(known)}.")
         if num_slots < 2:
             raise ValueError(f"{num_slots=} must be at least 2: masks divide an image.")
-        if features % NUM_GROUPS:
-            raise ValueError(f"{features=} must be a multiple of {NUM_GROUPS}, the norms' groups.")
+        if features % num_groups:
+            raise ValueError(f"{features=} must be a multiple of {num_groups=}.")
         if std <= 0:
             raise ValueError(f"{std=} must be positive.")
         widths = unet_widths(image_size, features)
@@ -245,17 +251,17 @@ class Model(nnx.Module):
         self.std = std
         self.mask_kl = mask_kl
         size = (image_size, image_size)
-        self.encoder = UNet(size, 3, widths, num_groups=NUM_GROUPS, rngs=rngs)
-        self.segment = Block(features, features, num_groups=NUM_GROUPS, rngs=rngs)
+        self.encoder = UNet(size, 3, widths, num_groups=num_groups, rngs=rngs)
+        self.segment = Block(features, features, num_groups=num_groups, rngs=rngs)
         self.stick_breaking = StickBreaking(
             features, num_slots=num_slots, kernel=kernel, semi_conv=semi_conv, rngs=rngs
         )
-        self.describe = Block(features, features, num_groups=NUM_GROUPS, rngs=rngs)
+        self.describe = Block(features, features, num_groups=num_groups, rngs=rngs)
         self.describe_out = linear(features, 2 * features, rngs=rngs)
         self.norm = nnx.LayerNorm(2 * features, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
         self.hidden = linear(2 * features, 2 * features, rngs=rngs)
         self.out = linear(2 * features, 2 * features, rngs=rngs)
-        self.decoder = Decoder(image_size, features, rngs=rngs)
+        self.decoder = Decoder(image_size, features, num_groups, rngs=rngs)
         self.prior = Prior(features, rngs=rngs) if prior == "autoregressive" else None
 
     def __call__(
@@ -382,11 +388,6 @@ def unet_widths(image_size: int, features: int) -> list[int]:
             "and the decoder doubles a sixteenth of it."
         )
     return [features] * (num_levels - 3) + [2 * features] * 3
-
-
-def group_norm(features: int, rngs: nnx.Rngs) -> nnx.GroupNorm:
-    """Over groups of channels of a map."""
-    return nnx.GroupNorm(features, NUM_GROUPS, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
 
 
 def standard_normal(shape: tuple[int, ...]) -> Normal:

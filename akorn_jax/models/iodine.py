@@ -14,11 +14,15 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from akorn_jax.layers.distributions import LOG_2_PI, normal_kl, normal_log_prob
+from akorn_jax.layers.elu import elu
 from akorn_jax.layers.linear import Linear, xavier_normal
 from akorn_jax.layers.lstm import LSTM
+from akorn_jax.layers.masks import composite
 from akorn_jax.layers.noise import Noise
+from akorn_jax.layers.precision import KEEP
 from akorn_jax.layers.slot_encoder import MapNorm
 from akorn_jax.layers.soft_position import centred_grid
+from akorn_jax.layers.tap_convolution import TapConv
 from akorn_jax.layers.valid_broadcast_decoder import ValidBroadcastDecoder
 from akorn_jax.outputs import ModelOutput
 
@@ -58,13 +62,14 @@ class RefinementNetwork(nnx.Module):
 
     def __init__(self, slot_size: int, channels: int, hidden_size: int, *, rngs: nnx.Rngs) -> None:
         self.convolutions = nnx.List(
-            nnx.Conv(
+            TapConv(
                 channels if i else MAPS,
                 channels,
-                (3, 3),
-                strides=(2, 2),
+                3,
+                stride=2,
                 padding=1,
                 kernel_init=INIT,
+                bias_init=nnx.initializers.zeros_init(),
                 rngs=rngs,
             )
             for i in range(4)
@@ -87,11 +92,11 @@ class RefinementNetwork(nnx.Module):
             The step `[B, K, 2 Z]` and the next state.
         """
         B, K = maps.shape[:2]
-        x = maps.reshape(B * K, *maps.shape[2:]).astype(self.convolutions[0].kernel.dtype)
+        x = maps.reshape(B * K, *maps.shape[2:])
         for convolution in self.convolutions:
-            x = jax.nn.elu(convolution(x))
+            x = elu(convolution(x))
         x = jnp.mean(x.astype(jnp.float32), axis=(1, 2)).reshape(B, K, -1)
-        x = jnp.concatenate([jax.nn.elu(self.hidden(x)), vectors], axis=-1)
+        x = jnp.concatenate([elu(self.hidden(x)), vectors], axis=-1)
         state = self.lstm(x, state)
         return self.out(state[0]), state
 
@@ -112,7 +117,8 @@ class Model(nnx.Module):
             comes out for an image depends (weakly, through the epsilon of a norm) on the number of
             images beside it; with a number it does not.
         released_tiling: show the refinement of slot k of image b the image (b K + k) mod B, as the
-            released code does: published numbers come from that. False shows it its own.
+            released code of the ClevrTex benchmark does, from which its numbers come. False shows
+            it its own.
     """
 
     def __init__(
@@ -136,9 +142,9 @@ class Model(nnx.Module):
         self.std = std
         self.gradient_batch = gradient_batch
         self.released_tiling = released_tiling
-        self.posterior = nnx.Param(jnp.repeat(jnp.array([0.0, 1.0]), slot_size))
+        self.posterior = nnx.Param(jnp.repeat(jnp.array([0.0, 1.0]), slot_size), **KEEP)
         self.decoder = ValidBroadcastDecoder(
-            slot_size, channels, position="append", activation=jax.nn.elu, init=INIT, rngs=rngs
+            slot_size, channels, position="append", activation=elu, init=INIT, rngs=rngs
         )
         self.refinement = RefinementNetwork(slot_size, channels, hidden_size, rngs=rngs)
         self.norm_likelihood = MapNorm((image_size, image_size, 1))
@@ -281,7 +287,7 @@ class Model(nnx.Module):
         # Without slot k, the masks of the others sum to 1 again.
         without = logsumexp_of_others(joint) - logsumexp_of_others(stopped[1])[..., None]
         if self.released_tiling:
-            images = inputs[jnp.arange(B * K) % B].reshape(B, K, H, W, 3)
+            images = jnp.take(inputs, jnp.arange(B * K) % B, axis=0).reshape(B, K, H, W, 3)
         else:
             images = jnp.broadcast_to(inputs[:, None], (*everywhere, 3))
         maps = [
@@ -322,11 +328,6 @@ class Model(nnx.Module):
             raise ValueError(f"{num_slots=}: a slot is judged by what the others explain; take 2.")
         if num_iterations < 1:
             raise ValueError(f"{num_iterations=}: slots need at least 1 iteration.")
-
-
-def composite(masks: Array, means: Array) -> Array:
-    """The image that masks `[B, K, H, W]` mix of means `[B, K, H, W, 3]`: `[B, H, W, 3]`."""
-    return jnp.sum(masks[..., None] * means, axis=1)
 
 
 def logsumexp_of_others(a: Array) -> Array:

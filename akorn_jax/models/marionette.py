@@ -137,7 +137,8 @@ class Model(nnx.Module):
             `[B, H, W, 3]`. masks `[B, 1 + 4 L T, H, W]`: the background, then each sprite, back to
             front: by layer, group, and row by row of its T = (G / 2)^2 cells. In the same order:
             patches `[B, 1 + 4 L T, H, W, 3]`, slots `[B, 1 + 4 L T, S]`, how much each sprite of
-            the dictionary is matched (zeros for the background), and presence `[B, 1 + 4 L T]`.
+            the dictionary `[B, S, 2 c, 2 c, 4]` is matched (zeros for the background), and
+            presence `[B, 1 + 4 L T]`.
 
         Raises:
             ValueError: images of another size, or a training without key.
@@ -185,6 +186,7 @@ class Model(nnx.Module):
             recon=recon,
             **self.segments(rgb, alpha, background, order),
             slots=self.in_order(matches, order, background=0.0),
+            dictionary=jnp.broadcast_to(sprites, (len(images), *sprites.shape)),
             presence=self.in_order(presence[..., None], order, background=1.0)[..., 0],
         )
 

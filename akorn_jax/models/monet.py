@@ -3,6 +3,8 @@
 The configuration is that of the ClevrTex benchmark (arXiv 2111.10265).
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -49,16 +51,21 @@ class Encoder(nnx.Module):
 
     Args:
         image_size: (H, W).
+        channels: C, of the first two convolutions; the others have twice as many.
         latent_size: D.
     """
 
-    def __init__(self, image_size: tuple[int, int], latent_size: int, *, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, image_size: tuple[int, int], channels: int, latent_size: int, *, rngs: nnx.Rngs
+    ) -> None:
+        C = channels
         self.convolutions = nnx.List(
-            Conv(a, b, 3, stride=2, rngs=rngs) for a, b in ((4, 32), (32, 32), (32, 64), (64, 64))
+            Conv(a, b, 3, stride=2, rngs=rngs)
+            for a, b in itertools.pairwise([4, C, C, 2 * C, 2 * C])
         )
         h, w = (-(-n // 16) for n in image_size)
-        self.hidden = linear(h * w * 64, 256, rngs=rngs)
-        self.out = linear(256, 2 * latent_size, rngs=rngs)
+        self.hidden = linear(h * w * 2 * C, 8 * C, rngs=rngs)
+        self.out = linear(8 * C, 2 * latent_size, rngs=rngs)
 
     def __call__(self, x: Array) -> tuple[Array, Array]:
         """Image and log mask `[N, H, W, 4]` to mean and standard deviation `[N, D]`."""
@@ -78,6 +85,7 @@ class Model(nnx.Module):
         latent_size: D.
         channels: of the attention network's highest level.
         num_levels: of the attention network; 6 for 128 pixels, 5 for 64.
+        component_channels: of the VAE's convolutions.
         background_std, foreground_std: of a pixel's value, under the first slot and the others.
 
     Raises:
@@ -93,6 +101,7 @@ class Model(nnx.Module):
         latent_size: int = 16,
         channels: int = 64,
         num_levels: int = 6,
+        component_channels: int = 32,
         background_std: float = 0.09,
         foreground_std: float = 0.15,
         rngs: nnx.Rngs,
@@ -112,9 +121,9 @@ class Model(nnx.Module):
         self.background_std = background_std
         self.foreground_std = foreground_std
         self.attention = Attention(size, channels, num_levels, rngs=rngs)
-        self.encoder = Encoder(size, latent_size, rngs=rngs)
+        self.encoder = Encoder(size, component_channels, latent_size, rngs=rngs)
         self.decoder = ValidBroadcastDecoder(
-            latent_size, 32, position="append", activation=jax.nn.relu, rngs=rngs
+            latent_size, component_channels, position="append", activation=jax.nn.relu, rngs=rngs
         )
 
     def __call__(

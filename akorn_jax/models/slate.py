@@ -4,22 +4,21 @@ An image has L = (H / 4)(W / 4) tokens out of a vocabulary of V. Slots are made 
 a transformer, which reads nothing but the slots, predicts the tokens again. B images have K slots.
 """
 
-import dataclasses
 import functools
 import math
-import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from scipy.cluster.vq import kmeans2
 
 from akorn_jax.layers.dropout import dropout
 from akorn_jax.layers.linear import Linear
+from akorn_jax.layers.multi_head_slot_attention import MultiHeadSlotAttention
 from akorn_jax.layers.noise import Noise
 from akorn_jax.layers.patch import token_grid
-from akorn_jax.layers.slot_attention import SlotAttention
+from akorn_jax.layers.resize import resize_masks
+from akorn_jax.layers.slot_library import SlotLibrary
 from akorn_jax.layers.subpixel import pixel_shuffle
 from akorn_jax.layers.transformer import TransformerDecoder, glorot_uniform, he_uniform, layer_norm
 from akorn_jax.outputs import ModelOutput
@@ -143,9 +142,9 @@ class Model(nnx.Module):
 
         Returns:
             terms "mse" (summed over pixels and channels) and "cross_entropy" (summed over tokens),
-            recon `[B, H, W, 3]` (not clipped), masks `[B, K, H, W]`, slots `[B, K, S]`, logits
-            `[B, L, V]` of the tokens given those before and the slots and, if asked for,
-            `trajectory`; float32.
+            recon `[B, H, W, 3]` (not clipped), masks `[B, K, H, W]`, attention `[B, K, h, w]`,
+            slots `[B, K, S]`, logits `[B, L, V]` of the tokens given those before and the slots
+            and, if asked for, `trajectory`; float32.
 
         Raises:
             ValueError: a size or an option that the model does not have.
@@ -182,10 +181,12 @@ class Model(nnx.Module):
         log_likelihood = jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[..., None], axis=-1)
         if decode == "autoregressive":
             recon = self.decode_tokens(self.generate(slots))
+        maps = attention[-1] if trajectory else attention
         return ModelOutput(
             terms={"mse": mse, "cross_entropy": -jnp.sum(log_likelihood, axis=(1, 2))},
             recon=recon,
-            masks=upsample(attention[-1] if trajectory else attention, upsampling),
+            masks=upsample(maps, upsampling),
+            attention=maps,
             slots=slots,
             logits=logits,
             trajectory={"attention": (attention,)} if trajectory else None,
@@ -215,7 +216,7 @@ class Model(nnx.Module):
         tokens = tokens.reshape(-1, *self.grid)
         return self.dvae.decode(jax.nn.one_hot(tokens, self.vocab_size))
 
-    def library(self, slots: np.ndarray, *, key: Array) -> "SlotLibrary":
+    def library(self, slots: np.ndarray, *, key: Array) -> SlotLibrary:
         """The library that `sample` composes from: as many concepts as a scene has slots.
 
         Args:
@@ -229,7 +230,7 @@ class Model(nnx.Module):
         num_images: int,
         *,
         key: Array | Noise,
-        library: "SlotLibrary",
+        library: SlotLibrary,
         num_slots: int | None = None,
     ) -> Array:
         """New scenes `[N, H, W, 3]` in [0, 1], each of slots that come from different concepts.
@@ -337,140 +338,6 @@ class Block(nnx.Module):
         return jax.nn.relu(self.norm(self.convolution(x.astype(self.convolution.kernel.dtype))))
 
 
-class MultiHeadSlotAttention(SlotAttention):
-    """Slot attention whose slots compete with several heads each.
-
-    The softmax is over slots and heads together, so that the heads of a slot compete as well. What
-    heads gather is set side by side, and the reported attention is their sum.
-
-    Args:
-        in_features, slot_size, num_iterations, gradient: see `SlotAttention`.
-        num_heads: divides `slot_size`; 1 is `SlotAttention`.
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        slot_size: int,
-        *,
-        num_heads: int,
-        hidden_size: int,
-        num_iterations: int,
-        gradient: str,
-        rngs: nnx.Rngs,
-    ) -> None:
-        if slot_size % num_heads:
-            raise ValueError(f"{slot_size=} is not divisible by num_slot_heads={num_heads}.")
-        super().__init__(
-            in_features,
-            slot_size,
-            hidden_size=hidden_size,
-            num_iterations=num_iterations,
-            gradient=gradient,
-            rngs=rngs,
-        )
-        self.num_heads = num_heads
-        # The initial weights that differ from the paper of Slot Attention.
-        for name in ("mu", "log_sigma"):
-            bound = (3 / slot_size) ** 0.5
-            draw = jax.random.uniform(rngs.params(), (1, slot_size), minval=-bound, maxval=bound)
-            setattr(self, name, nnx.Param(draw))
-        self.mlp_hidden = nnx.Linear(slot_size, hidden_size, kernel_init=he_uniform, rngs=rngs)
-
-    def step(self, slots: Array, k: Array, v: Array, statistics: None) -> tuple[Array, Array]:
-        """See `SlotAttention.step`."""
-        slots, attention = super().step(slots, k, v, statistics)
-        return slots, attention.sum(axis=1)
-
-    def attend(self, slots: Array, k: Array) -> Array:
-        """A `[B, heads, K, N]`."""
-        q, k = self._split(self.to_q(self.norm_slots(slots))), self._split(k)
-        logits = jnp.einsum("bhks,bhns->bhkn", q, k) * q.shape[-1] ** -0.5
-        return jax.nn.softmax(logits, axis=(1, 2))
-
-    def aggregate(self, attention: Array, v: Array, statistics: None) -> Array:
-        """u `[B, K, S]`: each head's weighted mean."""
-        attention = attention + 1e-8
-        weights = attention / attention.sum(axis=-1, keepdims=True)
-        u = jnp.einsum("bhkn,bhns->bkhs", weights, self._split(v))
-        return u.reshape(*u.shape[:2], -1)
-
-    def _split(self, x: Array) -> Array:
-        """`[B, n, S]` to `[B, heads, n, S / heads]`."""
-        return x.reshape(*x.shape[:-1], self.num_heads, -1).swapaxes(1, 2)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class SlotLibrary:
-    """Slots of a set of images, grouped into concepts by k-means; scenes take one of each.
-
-    Attributes:
-        slots: `[M, S]`, those of a concept side by side.
-        starts, counts: `[concepts]` int32, where each concept begins and how many slots it has.
-    """
-
-    slots: Array
-    starts: Array
-    counts: Array
-
-    @classmethod
-    def of(cls, slots: np.ndarray, *, num_concepts: int, key: Array) -> "SlotLibrary":
-        """A library of slots `[..., S]`.
-
-        Args:
-            slots: of many images.
-            num_concepts: clusters of k-means, at least as many as a scene has slots.
-            key: of k-means.
-
-        Raises:
-            ValueError: there are fewer different slots than concepts.
-        """
-        slots = np.asarray(slots).reshape(-1, np.shape(slots)[-1])
-        concepts = k_means(slots, num_concepts, seed=int(jax.random.bits(key) >> 1))
-        counts = np.bincount(concepts, minlength=num_concepts)
-        if not counts.all():
-            raise ValueError(
-                f"{num_concepts=}: the {len(slots)} slots of the library form "
-                f"{np.count_nonzero(counts)} clusters only; ask for fewer or give more images."
-            )
-        return cls(
-            slots=jnp.asarray(slots[np.argsort(concepts, stable=True)]),
-            starts=jnp.asarray(np.cumsum(counts) - counts, jnp.int32),
-            counts=jnp.asarray(counts, jnp.int32),
-        )
-
-    def compose(self, num_images: int, num_slots: int, noise: Noise) -> Array:
-        """Slots of new scenes, `[N, K, S]`: K different concepts, of each a slot of any image.
-
-        Raises:
-            ValueError: scenes have more slots than there are concepts.
-        """
-        if num_slots > len(self.counts):
-            raise ValueError(
-                f"{num_slots=} need as many concepts; the library has {len(self.counts)}."
-            )
-        order = jnp.argsort(noise.uniform((num_images, len(self.counts))))
-        concepts = order[:, :num_slots]  # [N, K]
-        offset = noise.uniform(concepts.shape) * self.counts[concepts]
-        # A uniform draw that rounds to 1 must not reach the next concept.
-        offset = jnp.minimum(offset.astype(jnp.int32), self.counts[concepts] - 1)
-        return self.slots[self.starts[concepts] + offset]
-
-
-def k_means(x: np.ndarray, num_clusters: int, seed: int, restarts: int = 5) -> np.ndarray:
-    """The cluster `[n]` of each row of x `[n, d]`, in the best of several k-means++ runs."""
-    best, labels = np.inf, np.zeros(len(x), int)
-    for restart in range(restarts):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about empty clusters: the caller counts
-            centres, candidate = kmeans2(x, num_clusters, iter=50, minit="++", seed=seed + restart)
-        error = np.sum((x - centres[candidate]) ** 2)
-        if error < best:
-            best, labels = error, candidate
-    return labels
-
-
 def gumbel(shape: tuple[int, ...], noise: Noise) -> Array:
     """Standard Gumbel draws."""
     return -jnp.log(noise.exponential(shape))
@@ -501,5 +368,5 @@ def upsample(maps: Array, kind: str) -> Array:
     """
     if kind == "nearest":
         return jnp.repeat(jnp.repeat(maps, PATCH_SIZE, axis=2), PATCH_SIZE, axis=3)
-    shape = (*maps.shape[:2], *(PATCH_SIZE * n for n in maps.shape[2:]))
-    return jax.image.resize(maps, shape, "linear")
+    height, width = maps.shape[2:]
+    return resize_masks(maps, (PATCH_SIZE * height, PATCH_SIZE * width))

@@ -14,7 +14,7 @@ from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
 
-from akorn_jax import evaluate, run_config
+from akorn_jax import evaluate, run_config, sample
 from akorn_jax.data.records import Examples
 from akorn_jax.errors import UserError
 from akorn_jax.evaluation.plots import PALETTE
@@ -120,6 +120,7 @@ def render(
         for name, module in modules.items()
     }
     parts["titles"] = {name: module.TITLE for name, module in modules.items()}
+    parts["samples"] = samples(run)
     return environment.get_template("page.html.j2").render(
         run=run,
         key=key,
@@ -157,6 +158,12 @@ def predictions(run: Run, examples: Examples) -> np.ndarray:
         f"--workdir={run.workdir}: {path.name} does not fit metrics.json; evaluate again with "
         "--mode=evaluate."
     )
+
+
+def samples(run: Run) -> str | None:
+    """A data URI of the images that `--mode=sample` drew; None where it did not."""
+    path = run.workdir / sample.FILE
+    return scenes.uri(path.read_bytes(), "image/png") if path.exists() else None
 
 
 def score_charts(run: Run, examples: Examples, key: str) -> list[tuple[str, str]]:

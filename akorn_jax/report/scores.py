@@ -12,8 +12,10 @@ from akorn_jax.evaluation.set_prediction import HEADINGS
 from akorn_jax.report.run import Run
 
 SEGMENTATION = {"fg_ari": "FG-ARI", "mbo": "mBO", "ari": "ARI", "miou": "mIoU", "mse": "MSE"}
-NAMES = HEADINGS | SEGMENTATION  # what a run is best known for first
-ERRORS = ("mse",)  # less is better
+CLASSIFICATION = {"top1_error": "top-1 error", "knn_accuracy": "k-NN accuracy"}
+# What a run is best known for first.
+NAMES = HEADINGS | SEGMENTATION | CLASSIFICATION
+ERRORS = ("mse", "top1_error")  # less is better
 SCENES = ("name", "crop", "size", "interpolation")  # fields of `config.data`: what scenes show
 RANKING = ("fg_ari", "mbo", "ari", "miou")  # what scenes are ranked by: the first that there is
 
@@ -173,7 +175,7 @@ def by_color(run: Run, score: str) -> list[tuple[str, list[Cell]]]:
     methods |= {name: (name, scores) for name, scores in run.summary["baselines"].items()}
     rows = []
     for method, (key, everywhere) in methods.items():
-        if score not in everywhere:  # it scores something else
+        if score not in everywhere:  # of another evaluator than the one that groups by colour
             continue
         parts = [everywhere, *(group[key] for group in groups.values())]
         rows.append((method, [Cell(p[score], p.get(f"{score}_se")) for p in parts]))

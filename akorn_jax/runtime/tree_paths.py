@@ -1,10 +1,11 @@
-"""Names of the arrays in a pytree, for people and for files."""
+"""Names of the arrays in a pytree, for people, for files and for changes by name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
+Array = jax.Array
 PyTree = Any
 
 
@@ -25,3 +26,23 @@ def by_name(tree: PyTree, separator: str = "/") -> dict[str, Any]:
     named = {path_name(path, separator): leaf for path, leaf in leaves}
     assert len(named) == len(leaves), "two leaves have the same name"
     return named
+
+
+def edit(tree: PyTree, name: str, change: Callable[[Array], Array]) -> PyTree:
+    """Changes a parameter and whatever has its path and shape: its average, its moments.
+
+    Args:
+        tree: a `TrainState` or a part of one.
+        name: the parameter's path, e.g. "sprites/kernel".
+        change: from an array to an array of the same shape.
+
+    Raises:
+        ValueError: nothing has this path.
+    """
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(tree)
+    found = [("/" + path_name(path)).endswith("/" + name) for path, _ in leaves]
+    if not any(found):
+        raise ValueError(f"{name!r}: no array has this path; there is {path_name(leaves[0][0])!r}.")
+    return treedef.unflatten(
+        change(leaf) if chosen else leaf for chosen, (_, leaf) in zip(found, leaves, strict=True)
+    )

@@ -101,8 +101,12 @@ class Task(base.Task):
         loss = sum(weights[name] * term for name, term in terms.items())
         metrics = {**terms, **{f"weight_{name}": weights[name] for name in self._moving}}
         metrics |= {f"option_{name}": value for name, value in self.options(ctx).items()}
-        extra = () if self._constraint is None else terms[self._geco_term]
-        return loss, base.Aux(metrics=metrics, extra=extra)
+        return loss, base.Aux(metrics=metrics, extra=self.extra(output, terms))
+
+    def extra(self, output: ModelOutput, terms: Mapping[str, Array]) -> PyTree:
+        """What `after_step` gets to know of a batch: the term that GECO holds at its goal."""
+        del output
+        return () if self._constraint is None else terms[self._geco_term]
 
     def terms(self, output: ModelOutput, batch: Mapping[str, Array]) -> dict[str, Array]:
         """Means over images of all terms that have a weight.

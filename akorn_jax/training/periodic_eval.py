@@ -59,6 +59,7 @@ class PeriodicEval:
         self._graphdef, _, _ = train_state.split(model)
         self._task, self._mesh, self._writer = task, mesh, writer
         self._examples = _few(config)
+        self._evaluators = base.make(self._config, task)
         arrays = batches.fields(self._examples, task.fields)
         everywhere = sharding.replicated(mesh)
         self._batch = {
@@ -112,13 +113,18 @@ class PeriodicEval:
         models = {"trained": nnx.merge(self._graphdef, *ema)}
         examples = self._examples
         result = base.evaluate(
-            models, self._task, examples, self._config, step=done, task_state=task_state
+            *(models, self._task, examples, self._config),
+            step=done,
+            task_state=task_state,
+            evaluators=self._evaluators,
         )
         scores = {f"eval/{name}": score for name, score in result.scalars().items()}
         self._writer.write_scalars(done, {"eval/loss": float(loss), **scores})
         if result.labels is not None:
             picture = plots.pixels(plots.result(result, examples))
             self._writer.write_images(done, {"eval/segmentation": picture})
+        for name, picture in result.pictures.items():
+            self._writer.write_images(done, {f"eval/{name}": plots.pixels(picture)})
 
 
 def _few(config: ConfigDict) -> records.Examples:

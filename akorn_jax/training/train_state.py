@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 
 from akorn_jax.errors import UserError
 from akorn_jax.layers import frozen
-from akorn_jax.runtime.tree_paths import path_name
 
 Array = jax.Array
 PyTree = Any
@@ -88,24 +87,4 @@ def create(
         opt_state=optimizer.init(params),
         ema=jax.tree.map(jnp.copy, (params, buffers)),
         task=task_state,
-    )
-
-
-def edit(tree: PyTree, name: str, change: Callable[[Array], Array]) -> PyTree:
-    """Changes a parameter and whatever has its path and shape: its average, its moments.
-
-    Args:
-        tree: a `TrainState` or a part of one.
-        name: the parameter's path, e.g. "sprites/kernel".
-        change: from an array to an array of the same shape.
-
-    Raises:
-        ValueError: nothing has this path.
-    """
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(tree)
-    found = [("/" + path_name(path)).endswith("/" + name) for path, _ in leaves]
-    if not any(found):
-        raise ValueError(f"{name!r}: no array has this path; there is {path_name(leaves[0][0])!r}.")
-    return treedef.unflatten(
-        change(leaf) if chosen else leaf for chosen, (_, leaf) in zip(found, leaves, strict=True)
     )

@@ -38,16 +38,17 @@ def discovery(protocol_key: str, chosen: set[str], **model: Any) -> ConfigDict:
 
 def shrink(config: ConfigDict) -> None:
     """Minutes on two CPU cores: 32 x 32 pixels, a narrow network, a few thousand scenes."""
-    config.num_steps = 3_000
-    config.batch_size = 16
+    config.num_steps = 1_200
+    config.batch_size = 8
     config.data.size = 32
     config.data.test = (0, 320)
     config.data.validation = (320, 640)
     config.data.train = (640, 3_840)
-    config.data.max_records = 3_840
+    config.data.max_records = 12_000
     config.model.image_size = 32
     config.model.num_levels = 4
     config.model.channels = 8
+    config.model.component_channels = 8
     config.model.latent_size = 8
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 1e-3

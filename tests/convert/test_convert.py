@@ -151,6 +151,7 @@ def test_a_directory_of_another_run_is_left_alone(weights, tmp_path):
     safetensors.numpy.save_file(weights, tmp_path / "w.safetensors")
     command = [f"--weights={tmp_path / 'w.safetensors'}", f"--workdir={tmp_path}"]
     run_config.save(run_config.from_recipe(RECIPE.removeprefix("--config=")), epath.Path(tmp_path))
+    (tmp_path / "checkpoints" / "4").mkdir(parents=True)
     with pytest.raises(UserError, match=r"belongs to a run with config.model.channels=32, not 8"):
         main([*SMALL, *command])
-    assert not (tmp_path / "checkpoints").exists()
+    assert not list((tmp_path / "checkpoints" / "4").iterdir())

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from akorn_jax import augment
+from akorn_jax.data import augment
 from akorn_jax.data.rand_augment import (
     OPERATIONS,
-    RandAugmentation,
+    RandAugment,
     center_crop,
     random_crop,
 )
@@ -81,7 +81,7 @@ def apply():
 @pytest.mark.parametrize("magnitude", [9, 30])
 @pytest.mark.parametrize("image", PICTURES, ids=lambda image: "x".join(map(str, image.shape[:2])))
 def test_operations_are_pils(apply, image, magnitude):
-    augmentation = RandAugmentation(magnitude=magnitude)
+    augmentation = RandAugment(magnitude=magnitude)
     for name in OPERATIONS:
         for sign in (-1.0, 1.0):
             ours = apply(augmentation, image, name, sign)
@@ -99,13 +99,13 @@ def test_operations_are_pils(apply, image, magnitude):
 def test_operations_change_the_picture(apply):
     """So that the comparison with PIL is not one of pictures left alone."""
     for name in OPERATIONS[1:]:
-        changed = apply(RandAugmentation(), PICTURES[0], name, 1.0) != PICTURES[0]
+        changed = apply(RandAugment(), PICTURES[0], name, 1.0) != PICTURES[0]
         assert changed.any(axis=-1).mean() > 0.1, name
 
 
 def test_views_are_random_but_depend_on_key_and_index_alone():
     images = jnp.array(RNG.integers(0, 256, (6, 40, 40, 3), np.uint8))
-    augmentation = RandAugmentation(size=32, erase=0.5)
+    augmentation = RandAugment(size=32, erase=0.5)
     make = jax.jit(lambda key, images: augment.views(augmentation, key, images, 2))
     both = make(jax.random.key(1), images)
     assert both.shape == (6, 2, 32, 32, 3)
@@ -118,7 +118,7 @@ def test_views_are_random_but_depend_on_key_and_index_alone():
 
 def test_each_operation_is_as_likely():
     """Of 2,800 single operations, by what they make of one picture."""
-    augmentation = RandAugmentation(num_ops=1, magnitude=15)
+    augmentation = RandAugment(num_ops=1, magnitude=15)
     image = jnp.asarray(PICTURES[0], jnp.float32)
     keys = jax.random.split(jax.random.key(0), 2800)
     views = jax.jit(jax.vmap(lambda key: augmentation(key, image / 255).sum(axis=(0, 1))))(keys)
@@ -138,7 +138,7 @@ def test_each_operation_is_as_likely():
 def test_erasing():
     """How often, how much, of what shape and colour: as torchvision's law has it."""
     color = (0.25, 0.5, 0.75)
-    augmentation = RandAugmentation(num_ops=0, erase=0.5, erase_color=color)
+    augmentation = RandAugment(num_ops=0, erase=0.5, erase_color=color)
     image = jnp.ones((40, 30, 3))
     keys = jax.random.split(jax.random.key(0), 3000)
     views = np.asarray(jax.jit(jax.vmap(lambda key: augmentation(key, image)))(keys))
@@ -174,4 +174,4 @@ def test_crops():
 
 def test_a_magnitude_that_has_no_bin_is_refused():
     with pytest.raises(ValueError, match="magnitude=31: it is one of 0 to"):
-        RandAugmentation(magnitude=31)
+        RandAugment(magnitude=31)

@@ -21,6 +21,12 @@ NAMES = (
     "clevrtex_like",
     "shapes",
     "shapes3d",
+    "part_whole",
+    "mnist_idx",
+    "cifar",
+    "small_norb",
+    "digits",
+    "imagenet_folder",
 )
 FILES = {
     name if "/" in name else f"{name}/official": schema for name, schema in schemas.SCHEMAS.items()

@@ -14,6 +14,7 @@ from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
 from datasets import movi
+from datasets.contact_sheet import contact_sheet
 from datasets.errors import DatasetError
 from datasets.prepare import prepare
 
@@ -244,6 +245,17 @@ def test_bucket(tmp_path, raw_dir, monkeypatch):
         "movi_c-train.tfrecord-00000-of-00002",
         "movi_c-validation.tfrecord-00000-of-00001",
     }
+
+
+@pytest.mark.parametrize("config", ["c_128_every24", "c_128_video"])
+def test_contact_sheet(config, tmp_path, raw_dir):
+    prepare(f"movi/{config}", tmp_path, raw_dir=raw_dir, max_records=2)
+    path = contact_sheet(f"movi/{config}", tmp_path, tmp_path / "sheet.png", split="train")
+    picture = np.asarray(Image.open(path))
+    first = draw("c", 0)["video"][0]
+    side = 192  # of a picture on the sheet
+    shown = np.asarray(Image.fromarray(first).resize((side, side), Image.Resampling.NEAREST))
+    np.testing.assert_array_equal(picture[8 : 8 + side, 8 : 8 + side], shown)
 
 
 def altered(change):

@@ -149,6 +149,21 @@ def test_options_are_for_models_that_have_them(chosen, message):
         options.call_options(Masked(), settings(options=chosen).eval)
 
 
+def test_samples_take_their_own_of_the_options_of_an_evaluation():
+    """What is for the call alone does not count; what is for neither is refused."""
+
+    class Prior(Pixel):
+        def sample(self, num_images, *, key, num_slots=1):
+            raise NotImplementedError
+
+    config = settings(options={"num_slots": 2, "noise": 0.5})
+    assert options.call_options(Prior(), config.eval, method="sample") == {"num_slots": 2}
+    assert options.call_options(Prior(), config.eval) == {"num_slots": 2, "noise": 0.5}
+    config = settings(options={"num_slot": 2})
+    with pytest.raises(UserError, match="did you mean num_slots"):
+        options.call_options(Prior(), config.eval, method="sample")
+
+
 def test_an_evaluator_that_does_not_exist():
     with pytest.raises(UserError, match=r"'segmentatoin' is unknown; there are .*segmentation"):
         base.chosen(settings(evaluators="segmentatoin"), Task())

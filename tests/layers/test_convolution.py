@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from akorn_jax.layers import convolution
-from akorn_jax.layers.convolution import GridConv, fourier_conv
+from akorn_jax.layers.convolution import GridConv, fourier_conv, transposed_conv
 
 
 def direct(x, kernel):
@@ -40,3 +40,28 @@ def test_what_a_module_computes_does_not_depend_on_the_way(monkeypatch):
     monkeypatch.setattr(convolution, "fourier_conv", None)  # so that it cannot be taken
     np.testing.assert_allclose(layer(x), fourier, atol=1e-5)
     np.testing.assert_allclose(fourier, direct(x, layer.kernel[...]) + layer.bias[...], atol=1e-5)
+
+
+@pytest.mark.parametrize("k", [1, 3, 5, 7])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_transposed_convolution_is_that_of_inputs_moved_apart(k, stride):
+    """On the CPU, where the zeros between inputs are left out; the gradients too."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (2, 4, 3, 5))
+    kernel = jax.random.normal(keys[1], (k, k, 5, 6))
+    weight = jax.random.normal(keys[2], (2, 4 * stride, 3 * stride, 6))
+
+    def apart(x, kernel):
+        moved = jnp.zeros((2, 4 * stride, 3 * stride, 5)).at[:, ::stride, ::stride].set(x)
+        return direct(moved, kernel)
+
+    def results(convolve):
+        def loss(x, kernel):
+            y = convolve(x, kernel)
+            return jnp.sum(weight * y), y
+
+        return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(x, kernel)
+
+    ours = results(lambda x, kernel: transposed_conv(x, kernel, stride))
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(results(apart)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max())

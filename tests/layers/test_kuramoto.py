@@ -102,11 +102,12 @@ def test_identity_drift_is_a_shorter_step():
     np.testing.assert_allclose(with_drift, shorter, atol=1e-5)
 
 
-def test_energies_are_those_before_each_step():
+def test_energies_are_those_of_each_state():
     x, c, J = normalize(draw(0), N), draw(1), coupling(2)
-    _, (xs, energy) = run(x, c, J)
-    before = jnp.concatenate([x[None], xs[:-1]])
-    expected = [-jnp.sum(y * (c + J(y)), axis=(1, 2, 3)) for y in before]
+    last, (xs, energy) = run(x, c, J)
+    np.testing.assert_allclose(xs[0], x, atol=1e-6)
+    np.testing.assert_array_equal(xs[-1], last)
+    expected = [-jnp.sum(y * (c + J(y)), axis=(1, 2, 3)) for y in xs]
     np.testing.assert_allclose(energy, jnp.stack(expected), rtol=1e-4, atol=1e-5)
 
 

@@ -83,6 +83,33 @@ def test_permuting_slots_permutes_what_is_decoded():
     np.testing.assert_allclose(permuted[1], logits[:, order], rtol=1e-5, atol=1e-6)
 
 
+def test_standardized_features_do_not_depend_on_scale_and_shift():
+    """In training; at evaluation they are those of the running statistics."""
+    model = filled(lambda: make(encoder=None, standardize=True))
+    features = np.random.default_rng(1).normal(size=(4, 2, 2, 12)).astype(np.float32)
+    scale, shift = np.linspace(0.5, 9, 12, dtype=np.float32), np.arange(12, dtype=np.float32)
+    plain, moved = (
+        call(model, features, train=True),
+        call(model, scale * features + shift, train=True),
+    )
+    np.testing.assert_allclose(plain.terms["feature_mse"], moved.terms["feature_mse"], rtol=1e-3)
+    model.statistics.mean[...] = jnp.asarray(shift)
+    model.statistics.var[...] = jnp.asarray(scale**2)
+    at_rest = call(model, scale * features + shift)
+    model.statistics.mean[...] = jnp.zeros(12)
+    model.statistics.var[...] = jnp.ones(12)
+    np.testing.assert_allclose(at_rest.slots, call(model, features).slots, rtol=1e-3, atol=1e-5)
+
+
+def test_positions_tell_equal_features_apart():
+    """Without them a slot attends alike to all; with them it need not."""
+    features = np.ones((2, 2, 2, 12), np.float32)
+    for position in (False, True):
+        model = filled(lambda position=position: make(encoder=None, position=position))
+        attention = call(model, features).attention
+        assert (np.ptp(np.asarray(attention), axis=(2, 3)).max() > 1e-3) == position
+
+
 def test_encoder_in_bfloat16():
     model, half = filled(make), filled(lambda: make(encoder_dtype="bfloat16"))
     exact, rounded = call(model, IMAGES).features, call(half, IMAGES).features

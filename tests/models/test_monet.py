@@ -10,7 +10,14 @@ from flax import nnx
 from akorn_jax.models import monet
 
 KEY = jax.random.key(0)
-SMALL = {"image_size": 16, "num_slots": 3, "latent_size": 2, "channels": 2, "num_levels": 3}
+SMALL = {
+    "image_size": 16,
+    "num_slots": 3,
+    "latent_size": 2,
+    "channels": 2,
+    "num_levels": 3,
+    "component_channels": 4,
+}
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from akorn_jax import optimizer
 from akorn_jax.errors import UserError
 from akorn_jax.runtime.tree_paths import by_name
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 def run(config, gradients, start=1.0, num_steps=100):

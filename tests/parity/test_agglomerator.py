@@ -18,6 +18,9 @@ from flax import nnx
 from akorn_jax import losses
 from akorn_jax.convert import load_official, to_official
 from akorn_jax.models.agglomerator import Model, consensus, neighbours, weighted_mean
+from akorn_jax.optimizer import schedules
+from configs import base
+from configs.families import agglomerator
 from tests.parity.tensors import Recorded, below, empty, files, last, literal, read, relative
 
 ALL = files("agglomerator", "g_*.npz")
@@ -234,9 +237,10 @@ def test_contrastive_step(case):
     for name in without:
         assert not ours[name].any(), name
     for name, gradient in expected.items():
-        # Where columns are equal, PyTorch's float32 is noise: float64 is the oracle.
-        gradient = arrays.get(f"train/grad_float64/{name}", gradient)
-        tolerance = 2e-2 if name == "init_levels" else 2e-4
+        # Where columns are nearly equal, float32 is noise, PyTorch's more than ours: float64 is the
+        # oracle there.
+        precise = arrays.get(f"train/grad_float64/{name}")
+        tolerance, gradient = (2e-4, gradient) if precise is None else (1e-3, precise)
         assert relative(thin(ours[name], arrays), gradient) < tolerance, name
     for name, norm in below(arrays, "train/gradnorm/").items():
         np.testing.assert_allclose(np.linalg.norm(ours[name]), norm, rtol=1e-4)
@@ -330,9 +334,46 @@ def test_training(path):
     for name, weights in below(arrays, "final/").items():
         if name.endswith("num_batches_tracked"):
             continue
-        # Adam makes the rounding of the gradients of equal columns as large as any other update.
+        # Adam makes the rounding of tiny gradients as large as any other update, and in which way
+        # sums are rounded differs from run to run: single entries may differ by a step's length.
+        found = thin(ours[name], arrays)
         noisy = name in ("init_levels", "image_to_tokens.0.block.7.bias")
-        assert relative(thin(ours[name], arrays), weights) < (1e-2 if noisy else 1e-3), name
+        error = np.linalg.norm(found - weights) / np.linalg.norm(weights)
+        assert error < (1e-2 if noisy else 2e-3), (name, error)
+        assert relative(found, weights) < 5e-2, name
+
+
+def one_cycles(num_steps, peak):
+    """(rate, b1) as the recipes have them, functions of the step."""
+    config = base.get_config()
+    agglomerator.one_cycle(config, num_steps, peak)
+    settings = config.optimizer.to_dict()
+    return schedules.make(settings["learning_rate"]), schedules.make(settings["b1"])
+
+
+@pytest.mark.parametrize("path", [*of_kind("onecycle"), *of_kind("train")])
+def test_one_cycle(path):
+    """The recipes' schedules are the recorded ones: of the released training, 86,000 steps to
+    a peak of 0.05, and of the short ones."""
+    arrays = read(path)
+    options = literal(arrays["opt"]) if "opt" in arrays else {}
+    num_steps = options.get("total_steps", agglomerator.NUM_STEPS)
+    rate, b1 = one_cycles(num_steps, options.get("max_lr", 0.05))
+    steps = arrays.get("in/step", np.arange(len(arrays.get("out/lr", ()))))
+    found = {
+        name.rpartition("/")[2]: values
+        for name, values in arrays.items()
+        if name.rpartition("/")[2] in ("lr", "beta1") and values.shape == steps.shape
+    }
+    assert set(found) == {"lr", "beta1"}
+    np.testing.assert_allclose(rate(steps), found["lr"], rtol=1e-5, atol=1e-12)
+    np.testing.assert_allclose(b1(steps), found["beta1"], rtol=1e-6)
+
+
+def test_released_one_cycle():
+    rate, b1 = one_cycles(agglomerator.NUM_STEPS, 0.05)
+    np.testing.assert_allclose(rate(np.array([0, 25_799, 85_999])), [2e-3, 0.05, 2e-7], rtol=1e-6)
+    np.testing.assert_allclose(b1(np.array([0, 25_799, 85_999])), [0.95, 0.85, 0.95], rtol=1e-6)
 
 
 # --- parts

@@ -11,6 +11,7 @@ from flax import nnx
 
 from akorn_jax import metrics, optimizer
 from akorn_jax.convert import load_official, to_official
+from akorn_jax.errors import UserError
 from akorn_jax.evaluation import coarse_masks
 from akorn_jax.layers.resize import resize_masks
 from akorn_jax.models.dinosaur import Model
@@ -162,6 +163,12 @@ def test_weights_return_unchanged(path):
     assert returned.keys() == official.keys()
     for key, array in official.items():
         np.testing.assert_array_equal(returned[key], array)
+
+
+def test_what_the_official_model_lacks_has_no_names():
+    model = nnx.eval_shape(lambda: Model(position=True, rngs=nnx.Rngs(0)))
+    with pytest.raises(UserError, match="position=False"):
+        to_official(model)
 
 
 @pytest.mark.parametrize("path", NETWORKS, ids=name)

@@ -11,6 +11,7 @@ from flax import nnx
 
 from akorn_jax import losses
 from akorn_jax.convert import load_official, to_official
+from akorn_jax.convert.slot_attention import dialect
 from akorn_jax.data import properties
 from akorn_jax.layers.slot_attention import SlotAttention
 from akorn_jax.models import set_prediction, slot_attention
@@ -94,9 +95,10 @@ def test_layer(name, suffix):
     np.testing.assert_allclose(attention, expected, atol=1e-5)
     np.testing.assert_allclose(value, arrays[f"out{suffix}/loss"], rtol=1e-4)
     assert relative(grad_inputs, arrays[f"grad_in{suffix}/inputs"]) < 1e-4
-    assert_gradients(to_official(nnx.merge(graphdef, grads, rest)), arrays, suffix)
+    names = dialect(parameters(arrays, "param/"))
+    assert_gradients(to_official(nnx.merge(graphdef, grads, rest), names), arrays, suffix)
     after_training = parameters(arrays, "after/") if suffix == "" else {}
-    ours = to_official(nnx.merge(graphdef, after))
+    ours = to_official(nnx.merge(graphdef, after), names)
     for key, expected in after_training.items():
         np.testing.assert_allclose(ours[key], expected, rtol=1e-5)
 
@@ -105,7 +107,7 @@ def test_layer(name, suffix):
 def test_weights_return_unchanged(name):
     layer, arrays, _ = layer_and_tensors(name)
     official = parameters(arrays, "param/")
-    returned = to_official(layer)
+    returned = to_official(layer, dialect(official))
     assert returned.keys() == official.keys()
     for key, array in official.items():
         np.testing.assert_array_equal(returned[key], array)
@@ -128,7 +130,7 @@ def test_pytorch_gru(name):
     graphdef, state = nnx.split(layer)
     forward = jax.jit(lambda state: nnx.merge(graphdef, state)(inputs, initial)[0])
     np.testing.assert_array_equal(forward(nnx.state(torch_layer)), forward(state))
-    assert to_official(torch_layer).keys() == official.keys()
+    assert to_official(torch_layer, "torch_gru").keys() == official.keys()
 
 
 def autoencoder(name):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from akorn_jax import evaluate, report
+from akorn_jax import evaluate, report, sample
 from akorn_jax.errors import UserError
 from akorn_jax.report import page
 from akorn_jax.report import run as runs
@@ -123,6 +123,16 @@ def test_without_scores_of_images_slots_are_shown_all_the_same(slots_config, slo
     assert checked.wrong == []
     assert "slots" in checked.ids
     assert "scenes" not in checked.ids
+
+
+def test_samples_are_shown_where_there_are_some(slots_page, slots_config, slots_run, tmp_path):
+    assert "samples" not in Checker(slots_page).ids
+    run = shutil.copytree(slots_run, tmp_path / "run")
+    (run / "figures" / "samples.png").write_bytes(sample.grid(np.zeros((2, 8, 8, 3))))
+    checked = Checker(report.write(slots_config, run).read_text())
+    assert checked.wrong == []
+    assert "samples" in checked.ids
+    assert "Sampled images." in [a.get("alt") for tag, a in checked.elements if tag == "img"]
 
 
 def test_runs_are_compared(oscillators_config, oscillators_run, tmp_path):

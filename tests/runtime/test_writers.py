@@ -81,7 +81,7 @@ def test_no_step_is_there_twice_after_a_resume(tmp_path):
 
 def test_a_killed_run_loses_nothing(tmp_path):
     program = (
-        "import os, signal, sys; from akorn_jax import writers\n"
+        "import os, signal, sys; from akorn_jax.runtime import writers\n"
         "writer = writers.create_writer(sys.argv[1])\n"
         "writer.write_scalars(1, {'loss': 2.0}); writer.flush()\n"
         "assert 'tensorflow' not in sys.modules\n"

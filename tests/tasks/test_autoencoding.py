@@ -81,7 +81,7 @@ def train(model, batch, num_steps=3):
 
     def loss(params, rest, batch, key):
         model = nnx.merge(graphdef, params, rest, copy=True)
-        value, _ = task.loss(model, batch, key)
+        value, _ = task.loss(model, batch, CTX.with_key(key))
         return value, nnx.split(model, nnx.Param, ...)[2]
 
     @jax.jit

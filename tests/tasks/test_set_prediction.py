@@ -11,9 +11,11 @@ from akorn_jax import losses
 from akorn_jax.data import properties
 from akorn_jax.evaluation import set_prediction as evaluation
 from akorn_jax.outputs import ModelOutput
+from akorn_jax.tasks.base import Context
 from akorn_jax.tasks.set_prediction import Task
 
 KEY = jax.random.key(0)
+CTX = Context(step=np.int32(0), key=KEY, train=True)
 
 
 def scene(rng, batch_size=4, counts=(3, 1, 5, 4), max_objects=5):
@@ -119,16 +121,16 @@ def test_loss_does_not_depend_on_the_order_of_objects_or_slots(attributes):
     rng = np.random.default_rng(1)
     logits = rng.random((4, 6, 19), np.float32)
     batch = {"image": np.zeros((4, 2, 2, 3), np.uint8), **attributes}
-    loss, metrics = Task().loss(Fixed(logits), batch, KEY)
-    mean, _ = Task(reduction="mean").loss(Fixed(logits), batch, KEY)
+    loss, aux = Task().loss(Fixed(logits), batch, CTX)
+    mean, _ = Task(reduction="mean").loss(Fixed(logits), batch, CTX)
     np.testing.assert_allclose(loss, 5 * mean, rtol=1e-5)
-    np.testing.assert_allclose(metrics["huber"], mean, rtol=1e-5)
+    np.testing.assert_allclose(aux.metrics["huber"], mean, rtol=1e-5)
     order = np.array([0, 4, 2, 1, 5, 3])
     shuffled = {name: values[:, order] for name, values in attributes.items()}
-    again, _ = Task().loss(Fixed(logits[:, ::-1]), {**batch, **shuffled}, KEY)
+    again, _ = Task().loss(Fixed(logits[:, ::-1]), {**batch, **shuffled}, CTX)
     np.testing.assert_allclose(again, loss, rtol=1e-5)
     perfect = np.asarray(properties.encode(attributes))[:, ::-1]
-    assert Task().loss(Fixed(perfect), batch, KEY)[0] == 0
+    assert Task().loss(Fixed(perfect), batch, CTX)[0] == 0
 
 
 def test_fewer_slots_than_room():
@@ -138,11 +140,11 @@ def test_fewer_slots_than_room():
     attributes = scene(rng, counts=(3, 1, 2, 3))
     batch = {"image": np.zeros((4, 2, 2, 3), np.uint8), **attributes}
     less = {"image": batch["image"]} | {name: a[:, :4] for name, a in attributes.items()}
-    loss, _ = Task().loss(Fixed(logits), batch, KEY)
-    np.testing.assert_allclose(loss, Task().loss(Fixed(logits), less, KEY)[0], rtol=1e-5)
+    loss, _ = Task().loss(Fixed(logits), batch, CTX)
+    np.testing.assert_allclose(loss, Task().loss(Fixed(logits), less, CTX)[0], rtol=1e-5)
     perfect = np.asarray(properties.encode(attributes))[:, 2::-1]
-    assert Task().loss(Fixed(perfect), batch, KEY)[0] == 0
-    assert Task().loss(Fixed(0 * perfect), batch, KEY)[0] > 0.1, "objects are not left out"
+    assert Task().loss(Fixed(perfect), batch, CTX)[0] == 0
+    assert Task().loss(Fixed(0 * perfect), batch, CTX)[0] > 0.1, "objects are not left out"
 
 
 def test_scores(attributes):

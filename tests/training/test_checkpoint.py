@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import hashlib
 import os
+import re
 import resource
 import shutil
 import signal
@@ -128,6 +129,8 @@ def test_no_checkpoint_is_none(tmp_path):
 def test_checksums_are_those_of_sha256sum(tmp_path):
     save_all(tmp_path, [3])
     lines = (tmp_path / "3.sha256").read_text().splitlines()
+    *lines, seal = lines
+    assert re.fullmatch(rf"# {len(lines)} files, [0-9a-f]{{64}}", seal)
     listed = dict(reversed(line.split("  ")) for line in lines)
     files = [f for f in (tmp_path / "3").rglob("*") if f.is_file()]
     assert listed == {

@@ -17,8 +17,8 @@ from akorn_jax.training.checkpoint import Checkpoints
 KILLED = """
     import os, signal, sys, threading
     import jax, jax.numpy as jnp
-    from akorn_jax import checksums
-    from akorn_jax.checkpoint import Checkpoints
+    from akorn_jax.training import checksums
+    from akorn_jax.training.checkpoint import Checkpoints
 
     def die(*_):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -64,7 +64,7 @@ PROCESSES = """
     rank, directory = int(sys.argv[1]), sys.argv[2]
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(sys.argv[3], 2, rank, initialization_timeout=60)
-    from akorn_jax import checksums, sharding
+    from akorn_jax.training import checksums, sharding
     from akorn_jax.checkpoint import Checkpoints
 
     def full(*_):

@@ -12,7 +12,7 @@ from flax import nnx
 from akorn_jax import optimizer, run_config
 from akorn_jax.errors import UserError
 from akorn_jax.layers.frozen import freeze
-from akorn_jax.runtime.tree_paths import by_name
+from akorn_jax.runtime.tree_paths import by_name, edit
 from akorn_jax.training import init_from, train_state
 from akorn_jax.training.checkpoint import Checkpoints
 from configs import base
@@ -104,7 +104,7 @@ def test_frozen_parameters_have_no_gradient_and_no_moments_and_do_not_change():
 def test_edit_finds_a_parameter_its_average_and_its_moments(groups):
     tx, _ = optimizer.make({"name": "adam", "learning_rate": 0.1, "groups": groups}, 10)
     state = train_state.create(toy.Model(rngs=nnx.Rngs(0)), tx)
-    edited = train_state.edit(state, "decoder/kernel", lambda x: x + 1)
+    edited = edit(state, "decoder/kernel", lambda x: x + 1)
     changed = [
         name
         for (name, a), b in zip(by_name(state).items(), jax.tree.leaves(edited), strict=True)
@@ -113,7 +113,7 @@ def test_edit_finds_a_parameter_its_average_and_its_moments(groups):
     assert len(changed) == 4, changed  # the parameter, its average, Adam's two moments
     assert all(name.endswith("decoder/kernel") for name in changed)
     with pytest.raises(ValueError, match="'kernel/decoder': no array has this path"):
-        train_state.edit(state, "kernel/decoder", lambda x: x)
+        edit(state, "kernel/decoder", lambda x: x)
 
 
 def test_settings_are_checked_like_all_others():

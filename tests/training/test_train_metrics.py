@@ -125,7 +125,7 @@ def test_skipped_steps_are_noted_and_counted_over_restarts(tmp_path):
     first(3, float("nan"), 1.0, np.array([5, 6]))
     again = NonFiniteGuard(2, file, records, lambda: "nothing is saved", count=first.count)
     again(7, 1.0, float("inf"), np.array([1, 2]))
-    with pytest.raises(UserError, match=r"^step 8: loss nan, .* nothing is saved\. Lower"):
+    with pytest.raises(UserError, match=r"^step 8: loss nan, .* nothing is saved\. Tolerate"):
         again(8, float("nan"), 1.0, np.array([3, 4]))
     assert again.count == 3
     steps = json.loads(file.read_text())

@@ -1,5 +1,5 @@
-"""What a model with slots made of a scene: its reconstruction, what each slot claims, and what it
-attended to at each iteration."""
+"""What a model with slots made of a scene: its reconstruction, what each slot claims, and how its
+mask or its attention came about, iteration by iteration."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from akorn_jax.report.run import Run
 from akorn_jax.report.scenes import Film, css
 
 TITLE, ORDER = "Slots", 20
-# Attention from 0 to 1: lightness alone tells it, so colour-blind readers see it too.
+# Shares from 0 to 1: lightness alone tells it, so colour-blind readers see it too.
 SHADES = np.rint(255 * matplotlib.colormaps["viridis"](np.arange(256))[:, :3]).astype(np.uint8)
 
 
@@ -31,7 +31,7 @@ class Slots:
         error: mean absolute difference of the two, in [0, 1]; None without reconstruction.
         masked: the image as each slot sees it, transparent where its mask is 0.
         shares: the part of the picture that each slot claims.
-        attention: of each slot, a film of its iterations; none where the model has no attention.
+        films: of each slot's mask or attention, its iterations; none where the model tells none.
     """
 
     index: int
@@ -40,17 +40,17 @@ class Slots:
     error: float | None
     masked: list[str]
     shares: list[float]
-    attention: list[Film]
+    films: list[Film]
 
 
 def applies(output: ModelOutput) -> bool:
-    """Whether the model gives masks, a reconstruction or attention, and no boxes.
+    """Whether the model gives masks, a reconstruction or attention, and neither boxes nor sprites.
 
-    Boxes have a panel of their own, `objects`.
+    These have panels of their own, `objects` and `sprites`.
     """
-    return output.boxes is None and not (
-        output.masks is None and output.recon is None and not _attention(output)
-    )
+    if output.boxes is not None or output.dictionary is not None:
+        return False
+    return not (output.masks is None and output.recon is None and not _maps(output))
 
 
 def render(run: Run, outputs: Mapping[int, ModelOutput], examples: Examples) -> dict[str, Any]:
@@ -61,13 +61,14 @@ def render(run: Run, outputs: Mapping[int, ModelOutput], examples: Examples) -> 
             _scene(examples.images[index], output, index) for index, output in outputs.items()
         ],
         "iterations": iterations(next(iter(outputs.values()))),
+        "filmed": "mask" if _refines_masks(next(iter(outputs.values()))) else "attention",
         "shades": css(SHADES[:: len(SHADES) // 15]),
     }
 
 
 def iterations(output: ModelOutput) -> list[str]:
-    """The names of the frames of attention, e.g. "iteration 1"; none without attention."""
-    layers = _attention(output)
+    """The names of the frames of films, e.g. "iteration 1"; none where there are no films."""
+    layers = _maps(output)
     return [
         (f"layer {l}, " if len(layers) > 1 else "") + f"iteration {t}"
         for l, layer in enumerate(layers, start=1)
@@ -75,14 +76,19 @@ def iterations(output: ModelOutput) -> list[str]:
     ]
 
 
-def _attention(output: ModelOutput) -> tuple[np.ndarray, ...]:
-    """Per layer `[T, K, h, w]` of an image."""
-    return (output.trajectory or {}).get("attention", ())
+def _refines_masks(output: ModelOutput) -> bool:
+    return "masks" in (output.trajectory or {})
+
+
+def _maps(output: ModelOutput) -> tuple[np.ndarray, ...]:
+    """Masks where the model refines them, else attention: per layer `[T, K, h, w]` of an image."""
+    name = "masks" if _refines_masks(output) else "attention"
+    return (output.trajectory or {}).get(name, ())
 
 
 def _scene(image: np.ndarray, output: ModelOutput, index: int) -> Slots:
-    layers = _attention(output)
-    attention = np.moveaxis(np.concatenate(layers), 0, 1) if layers else None  # [K, T, h, w]
+    layers = _maps(output)
+    maps = np.moveaxis(np.concatenate(layers), 0, 1) if layers else ()  # [K, T, h, w]
     recon = error = None
     if output.recon is not None:
         pixels = np.rint(255 * np.clip(output.recon, 0, 1)).astype(np.uint8)
@@ -96,12 +102,12 @@ def _scene(image: np.ndarray, output: ModelOutput, index: int) -> Slots:
         error=error,
         masked=[scenes.picture(_masked(image, mask)) for mask in masks],
         shares=[float(np.mean(mask)) for mask in masks],
-        attention=[] if attention is None else [scenes.film(_shaded(maps)) for maps in attention],
+        films=[scenes.film(_shaded(of_slot)) for of_slot in maps],
     )
 
 
 def _shaded(maps: np.ndarray) -> np.ndarray:
-    """Attention `[T, h, w]` in [0, 1] as colours `[T, h, w, 3]`; large maps by means of squares."""
+    """Maps `[T, h, w]` in [0, 1] as colours `[T, h, w, 3]`; large maps by means of squares."""
     n = -(-max(maps.shape[1:]) // scenes.SMALL)
     height, width = maps.shape[1] // n, maps.shape[2] // n
     squares = maps[:, : height * n, : width * n].reshape(-1, height, n, width, n)

@@ -50,8 +50,8 @@ def test_attention_is_that_of_the_evaluation(slots_config, shown):
     images = examples.images[rows].astype(np.float32) / 255
     key = jax.random.fold_in(jax.random.key(slots_config.eval.seed), 8)
     (attention,) = model(images, key=key, trajectory=True).trajectory["attention"]
-    assert len(scene.attention) == slots_config.model.num_slots
-    for k, film in enumerate(scene.attention):
+    assert len(scene.films) == slots_config.model.num_slots
+    for k, film in enumerate(scene.films):
         frames = split(film, 3)
         for t, frame in enumerate(frames):
             # A shade is as good as its place in the table; the lightness rises along it.
@@ -84,6 +84,18 @@ def test_names_iterations_and_layers():
     assert slots.iterations(ModelOutput(trajectory=one)) == ["iteration 1", "iteration 2"]
     assert slots.iterations(ModelOutput(trajectory=two))[-1] == "layer 2, iteration 2"
     assert slots.iterations(ModelOutput()) == []
+
+
+def test_refined_masks_are_filmed_rather_than_attention(shown):
+    _, examples, outputs = shown
+    masks = np.linspace(0, 1, 4 * 2 * 3 * 5).reshape(4, 2, 3, 5).astype(np.float32)
+    trajectory = {"masks": (masks,), "attention": (masks[:2],)}
+    output = ModelOutput(masks=masks[-1], trajectory=trajectory)
+    drawn = slots.render(None, {13: output}, examples)
+    assert drawn["filmed"] == "mask"
+    assert len(drawn["iterations"]) == 4
+    assert len(drawn["slots"][0].films) == 2
+    assert slots.render(None, outputs, examples)["filmed"] == "attention"
 
 
 def test_panels_ask_for_parts(shown):
