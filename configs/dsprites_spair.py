@@ -4,7 +4,8 @@
     python launch.py --config=configs/dsprites_spair.py:procedural        # on procedural data
     python launch.py --config=configs/dsprites_spair.py:small,procedural  # minutes on a CPU core
 
-Cells of 16 pixels in images of 64; otherwise as on CLEVR. Measured: docs/results/spair.md.
+Cells of 16 pixels in images of 64; otherwise as on CLEVR.
+docs/results/spair.md has what was measured.
 """
 
 from ml_collections import ConfigDict
