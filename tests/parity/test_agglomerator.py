@@ -339,7 +339,7 @@ def test_training(path):
         found = thin(ours[name], arrays)
         noisy = name in ("init_levels", "image_to_tokens.0.block.7.bias")
         error = np.linalg.norm(found - weights) / np.linalg.norm(weights)
-        assert error < (1e-2 if noisy else 2e-3), (name, error)
+        assert error < (2e-2 if noisy else 1e-2), (name, error)
         assert relative(found, weights) < 5e-2, name
 
 
