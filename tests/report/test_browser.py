@@ -94,8 +94,8 @@ def films(page):
 
 
 def test_the_slider_moves_oscillators_energy_and_words(page):
-    slider = page.find_element(By.CSS_SELECTOR, "#motion .step")
-    words = page.find_element(By.CSS_SELECTOR, "#motion .step-name")
+    slider = page.find_element(By.CSS_SELECTOR, "#oscillators .step")
+    words = page.find_element(By.CSS_SELECTOR, "#oscillators .step-name")
     dot = page.find_element(By.CSS_SELECTOR, ".dot")
     heights = [float(h) for h in dot.get_attribute("data-heights").split()]
     assert words.text == "step 2"
@@ -112,8 +112,8 @@ def test_the_slider_moves_oscillators_energy_and_words(page):
 
 
 def test_the_button_plays_and_pauses_by_keyboard(page):
-    button = page.find_element(By.CSS_SELECTOR, "#motion .play")
-    words = page.find_element(By.CSS_SELECTOR, "#motion .step-name")
+    button = page.find_element(By.CSS_SELECTOR, "#oscillators .play")
+    words = page.find_element(By.CSS_SELECTOR, "#oscillators .step-name")
     page.execute_script("arguments[0].focus()", button)
     button.send_keys(Keys.SPACE)
     assert (button.text, words.text) == ("Pause", "step 0")

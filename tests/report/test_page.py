@@ -106,7 +106,7 @@ def test_the_animation_has_a_frame_for_each_step(oscillators_page, oscillators_r
 def test_a_model_with_slots_shows_them_and_no_oscillators(slots_page, slots_config):
     checked = Checker(slots_page)
     assert "slots" in checked.ids
-    assert "motion" not in checked.ids
+    assert "oscillators" not in checked.ids
     described = [a["alt"] for t, a in checked.elements if t == "img"]
     slots = [alt for alt in described if ", slot " in alt]
     recons = [alt for alt in described if alt.endswith("reconstructed.")]
