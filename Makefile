@@ -32,7 +32,7 @@ test-slow: $(VENV)/.installed
 $(BEAM_VENV)/.installed: requirements.txt requirements-beam.txt requirements-dev.txt
 	$(PYTHON) -m venv $(BEAM_VENV)
 	$(BEAM_VENV)/bin/python -m pip install --quiet --constraint=requirements-dev.txt \
-		-r requirements.txt -r requirements-beam.txt pytest pytest-timeout
+		-r requirements.txt -r requirements-beam.txt pytest pytest-timeout pytest-xdist
 	touch $@
 
 ## make test-beam   run the tests of generating by Apache Beam, in an environment that has it
