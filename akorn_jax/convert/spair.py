@@ -59,7 +59,7 @@ def _entries(model: spair.Model) -> Entries:
 def _constants(model: spair.Model) -> Entries:
     """Official state that is no state of ours."""
     priors = {
-        "where": spair.WHERE_PRIOR,
+        "where": model.where_prior,
         "what": (np.zeros(model.what_size), np.ones(model.what_size)),
         "depth": (np.zeros(1), np.ones(1)),
         "bg": [np.full(max(model.background_size, 1), value) for value in spair.BACKGROUND_PRIOR],

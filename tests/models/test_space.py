@@ -123,7 +123,7 @@ def test_memory_of_a_training_step():
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
     def loss(params, rest, images, key):
-        output = nnx.merge(graphdef, params, rest)(images, key=key, train=True)
+        output = nnx.merge(graphdef, params, rest, copy=True)(images, key=key, train=True)
         return sum(term.mean() for term in output.terms.values())
 
     images = jax.ShapeDtypeStruct((4, 128, 128, 3), jnp.float32)

@@ -1,0 +1,33 @@
+"""GNM on Tetrominoes; a recipe of ours, no paper's.
+
+    python launch.py --config=configs/tetrominoes_gnm.py
+    python launch.py --config=configs/tetrominoes_gnm.py:procedural        # on procedural data
+    python launch.py --config=configs/tetrominoes_gnm.py:small,procedural  # minutes on a CPU core
+    python launch.py --config=configs/tetrominoes_gnm.py --mode=sample     # scenes of the prior
+
+As on CLEVR (configs/clevr_gnm.py), but for images of 32 x 32 pixels: layers of the encoder and the
+decoders are left out, and boxes are about as large as a piece. docs/results/gnm.md has what was
+measured.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import variants
+from configs.families import gnm
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    chosen = variants.choose(variant, gnm.VARIANTS)
+    config = gnm.scenes(
+        "tetrominoes:akorn",
+        chosen,
+        std=0.2,
+        image_size=32,
+        encoder_channels=(32, 64, 64, 128, 128),
+        encoder_strides=(2, 1, 2, 1, 2),
+        glimpse_channels=(64, 32, 16),
+        background_channels=(64, 32, 16),
+        background_upscales=(4, 4, 2),
+    )
+    config.model.size_prior = (-0.5, 0.3)  # 38 % of the image
+    return config
