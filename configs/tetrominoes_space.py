@@ -3,11 +3,12 @@
     python launch.py --config=configs/tetrominoes_space.py
     python launch.py --config=configs/tetrominoes_space.py:procedural        # on procedural data
     python launch.py --config=configs/tetrominoes_space.py:small,procedural  # minutes on a CPU core
-    python launch.py --config=configs/tetrominoes_space.py --mode=sample     # backgrounds of the prior
+    python launch.py --config=configs/tetrominoes_space.py --mode=sample     # backgrounds
 
 Cells of 8 pixels in images of 32, and boxes about as large as a piece; otherwise as on CLEVR.
 docs/results/space.md has what was measured.
 """
+
 from ml_collections import ConfigDict
 
 from configs import variants

@@ -14,6 +14,8 @@ from akorn_jax.layers.noise import Noise
 Array = jax.Array
 
 LOG_2_PI = float(np.log(2 * np.pi))
+# Least and largest values: probabilities whose logits float32 can tell, deviations, temperatures.
+PROBABILITY, POSITIVE = (1e-6, 1 - 1e-6), (1e-6, float("inf"))
 
 
 class Normal(NamedTuple):

@@ -7,7 +7,7 @@ and a sample of the prior is a scene.
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,8 @@ from flax import nnx
 from jax.scipy.special import logit
 
 from akorn_jax.layers.distributions import (
+    POSITIVE,
+    PROBABILITY,
     Normal,
     bernoulli_kl,
     normal_kl,
@@ -118,8 +120,10 @@ class Model(nnx.Module):
 
     Raises:
         ValueError: the strides do not divide the image, the background does not grow to its size,
-            or the global decoder's map does not fit the grid.
+            the global decoder's map does not fit the grid, or a deviation is not positive.
     """
+
+    option_ranges: ClassVar = {"temperature": POSITIVE, "presence_prior": PROBABILITY}
 
     def __init__(
         self,
@@ -145,6 +149,8 @@ class Model(nnx.Module):
         background_posterior: Sequence[int] = (512, 256),
         rngs: nnx.Rngs,
     ) -> None:
+        if min(std, size_prior[1]) <= 0:
+            raise ValueError(f"{std=} and the deviation of {size_prior=} must be above 0.")
         stride = int(np.prod(encoder_strides))
         if image_size % stride:
             raise ValueError(

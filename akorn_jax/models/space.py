@@ -3,7 +3,7 @@
 As in Lin et al.'s code at 128 x 128 pixels, which the ClevrTex benchmark took over.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,8 @@ from jax.scipy.special import logit
 
 from akorn_jax.layers.component_background import LOG_EPS, ComponentBackground, log_shares, mix
 from akorn_jax.layers.distributions import (
+    POSITIVE,
+    PROBABILITY,
     Normal,
     bernoulli_kl,
     mixture_log_prob,
@@ -182,8 +184,10 @@ class Model(nnx.Module):
         scale_prior_std: of a box's scale, before its sigmoid, around `scale_prior` of the call.
 
     Raises:
-        ValueError: the grid does not fit the image, or K < 2.
+        ValueError: the grid does not fit the image, K < 2, or a deviation is not positive.
     """
+
+    option_ranges: ClassVar = {"temperature": POSITIVE, "presence_prior": PROBABILITY}
 
     def __init__(
         self,
@@ -204,6 +208,10 @@ class Model(nnx.Module):
         scale_prior_std: float = 0.1,
         rngs: nnx.Rngs,
     ) -> None:
+        if min(foreground_std, background_std, scale_prior_std) <= 0:
+            raise ValueError(
+                f"{foreground_std=}, {background_std=} and {scale_prior_std=} must be above 0."
+            )
         self.image_size = image_size
         self.foreground_std = foreground_std
         self.background_std = background_std

@@ -7,7 +7,7 @@ spair_aaai_2019.pdf
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ from jax.scipy.special import logit
 from akorn_jax.layers.cell_encoder import CellEncoder
 from akorn_jax.layers.count_prior import PRESENCE_RANGE, count_prior, geometric_prior
 from akorn_jax.layers.distributions import (
+    POSITIVE,
+    PROBABILITY,
     Normal,
     bernoulli_kl,
     logistic_noise,
@@ -29,6 +31,7 @@ from akorn_jax.layers.distributions import (
 from akorn_jax.layers.image_size import check_image_size
 from akorn_jax.layers.linear import linear
 from akorn_jax.layers.noise import Noise
+from akorn_jax.layers.passing_mlp import PassingMLP
 from akorn_jax.layers.spatial_transformer import corners, extract, place
 from akorn_jax.layers.subpixel import Conv
 from akorn_jax.layers.valid_broadcast_decoder import ValidBroadcastDecoder
@@ -73,38 +76,6 @@ class Scene(NamedTuple):
     patches: Array  # [B, N, H, W, 3]
     rgb: Array  # [B, N, h, w, 3]
     alpha: Array  # [B, N, h, w, 1], without presence
-
-
-class MLP(nnx.Module):
-    """ReLU layers and a bare one, whose last `passed` outputs, behind a ReLU, go to the next net.
-
-    Args:
-        in_features: of the input.
-        hidden: widths.
-        out_features: of the result.
-        passed: further outputs.
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        hidden: Sequence[int],
-        out_features: int,
-        passed: int = 0,
-        *,
-        rngs: nnx.Rngs,
-    ) -> None:
-        widths = [in_features, *hidden, out_features + passed]
-        self.out_features = out_features
-        self.layers = nnx.List(linear(i, o, rngs=rngs) for i, o in itertools.pairwise(widths))
-
-    def __call__(self, *inputs: Array) -> tuple[Array, Array]:
-        """Inputs `[B, ...]`, flattened and joined, to `[B, out_features]` and `[B, passed]`."""
-        x = jnp.concatenate([x.reshape(len(x), -1) for x in inputs], axis=-1)
-        for layer in self.layers[:-1]:
-            x = jax.nn.relu(layer(x))
-        x = self.layers[-1](x)
-        return x[:, : self.out_features], jax.nn.relu(x[:, self.out_features :])
 
 
 class BackgroundEncoder(nnx.Module):
@@ -154,8 +125,16 @@ class Model(nnx.Module):
             mask, where the larger depth is the nearer.
 
     Raises:
-        ValueError: the cells do not fit the image, or a kind is unknown.
+        ValueError: the cells do not fit the image, a kind is unknown, or a size or a deviation is
+            not positive.
     """
+
+    option_ranges: ClassVar = {
+        "sigma": POSITIVE,
+        "temperature": POSITIVE,
+        "presence_prior": PROBABILITY,
+        "present_only": (0.0, 1.0),
+    }
 
     def __init__(
         self,
@@ -180,6 +159,8 @@ class Model(nnx.Module):
         rendering: str = "average",
         rngs: nnx.Rngs,
     ) -> None:
+        if min(anchor_size, size_prior[1]) <= 0:
+            raise ValueError(f"{anchor_size=} and the deviation of {size_prior=} must be above 0.")
         if rendering not in RENDERINGS:
             raise ValueError(f"{rendering=} is unknown; it is one of {', '.join(RENDERINGS)}.")
         self.backbone = CellEncoder(
@@ -208,10 +189,10 @@ class Model(nnx.Module):
         hidden = (hidden_size, hidden_size)
         glimpse = 3 * glimpse_size**2
         self.nowhere = nnx.Param(jnp.zeros(state))
-        self.where = MLP(seen, hidden, 8, pass_size, rngs=rngs)
-        self.what = MLP(feature_size + 4 + glimpse, encoder_hidden, 2 * what_size, rngs=rngs)
-        self.depth = MLP(deep, hidden, 2, pass_size, rngs=rngs)
-        self.pres = MLP(deep + 1, hidden, 1, rngs=rngs)
+        self.where = PassingMLP(seen, hidden, 8, pass_size, rngs=rngs)
+        self.what = PassingMLP(feature_size + 4 + glimpse, encoder_hidden, 2 * what_size, rngs=rngs)
+        self.depth = PassingMLP(deep, hidden, 2, pass_size, rngs=rngs)
+        self.pres = PassingMLP(deep + 1, hidden, 1, rngs=rngs)
         self.object_decoder = _decoder(what_size, decoder_channels, 4, rngs)
         if background_size:
             self.background_encoder = BackgroundEncoder(

@@ -100,6 +100,7 @@ def test_sample_draws_backgrounds(model):
     ("change", "named"),
     [
         ({"grid_size": 3}, "grid_size=3"),
+        ({"foreground_std": 0.0}, "foreground_std=0.0"),
         ({"num_components": 1}, "num_components=1"),
         ({"image_size": 48, "grid_size": 6}, "image_size=48"),
     ],

@@ -171,6 +171,7 @@ def test_the_nearest_of_two_wins():
         ({"image_size": 18}, "image_size=18"),
         ({"backbone": "small"}, "backbone='small'"),
         ({"backbone_groups": (1,)}, "backbone_groups"),
+        ({"anchor_size": 0}, "anchor_size=0"),
         ({"rendering": "painter"}, "rendering='painter'"),
     ],
 )
