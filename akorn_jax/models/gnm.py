@@ -119,8 +119,9 @@ class Model(nnx.Module):
         background_prior, background_posterior: hidden widths of the background's distributions.
 
     Raises:
-        ValueError: the strides do not divide the image, the background does not grow to its size,
-            the global decoder's map does not fit the grid, or a deviation is not positive.
+        ValueError: there are not as many strides as channels, they do not divide the image, the
+            background does not grow to its size, the global decoder's map does not fit the grid, or
+            a deviation is not positive.
     """
 
     option_ranges: ClassVar = {"temperature": POSITIVE, "presence_prior": PROBABILITY}
@@ -149,8 +150,16 @@ class Model(nnx.Module):
         background_posterior: Sequence[int] = (512, 256),
         rngs: nnx.Rngs,
     ) -> None:
-        if min(std, size_prior[1]) <= 0:
-            raise ValueError(f"{std=} and the deviation of {size_prior=} must be above 0.")
+        if std <= 0:
+            raise ValueError(f"{std=} must be above 0.")
+        if len(size_prior) != 2 or size_prior[1] <= 0:
+            raise ValueError(f"{size_prior=} must be a mean and a deviation above 0.")
+        if len(encoder_channels) != len(encoder_strides):
+            raise ValueError(f"{encoder_channels=} and {encoder_strides=} must be equally many.")
+        if len(background_channels) != len(background_upscales):
+            raise ValueError(
+                f"{background_channels=} and {background_upscales=} must be equally many."
+            )
         stride = int(np.prod(encoder_strides))
         if image_size % stride:
             raise ValueError(

@@ -159,8 +159,10 @@ class Model(nnx.Module):
         rendering: str = "average",
         rngs: nnx.Rngs,
     ) -> None:
-        if min(anchor_size, size_prior[1]) <= 0:
-            raise ValueError(f"{anchor_size=} and the deviation of {size_prior=} must be above 0.")
+        if anchor_size <= 0:
+            raise ValueError(f"{anchor_size=} must be above 0.")
+        if len(size_prior) != 2 or size_prior[1] <= 0:
+            raise ValueError(f"{size_prior=} must be a mean and a deviation above 0.")
         if rendering not in RENDERINGS:
             raise ValueError(f"{rendering=} is unknown; it is one of {', '.join(RENDERINGS)}.")
         self.backbone = CellEncoder(
