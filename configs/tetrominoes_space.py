@@ -17,10 +17,11 @@ from configs.families import space
 
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, space.VARIANTS)
-    config = space.scenes("tetrominoes:akorn", chosen)
+    config = space.scenes("tetrominoes:akorn", chosen, scale_prior=-0.5)  # 38 % of the image
     if "small" in chosen:
         config.data.train = (640, 12_000)
         config.data.max_records = 12_000
     else:
-        config.model.image_size = 64
+        config.model.image_size = 32
+        config.model.grid_size = 4
     return config

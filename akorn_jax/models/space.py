@@ -32,13 +32,13 @@ from akorn_jax.outputs import ModelOutput
 
 Array = jax.Array
 
-GLIMPSE = 32  # pixels a side, from one pixel by five doublings
+GLIMPSE = 32  # pixels of a glimpse's side, from one pixel by five doublings
 MAX_LOGIT = 8.8  # of presence: probabilities stay 1.5e-4 away from 0 and 1
 STD_FLOOR = 1e-15  # of the deviations of all latents
 PLACE_EPS = 1e-9
 IMPORTANCE = 100.0  # of the nearest, surest object
 # The frame inside a box where objects should end, and how strongly they are told.
-FRAME_WIDTH, FRAME_WEIGHT, FRAME_STD = 6, 1000 / GLIMPSE**2, 0.7
+FRAME_WIDTH, FRAME_WEIGHT, FRAME_STD = 6 / GLIMPSE, 1000 / GLIMPSE**2, 0.7
 
 
 class Cells(NamedTuple):
@@ -80,6 +80,7 @@ class Foreground(nnx.Module):
         grid_size: G; image_size / G is 8, 16 or 32.
         channels, groups: of the narrowest convolutions and of their norms; others have multiples.
         what_size: D of an object's appearance.
+        glimpse_size: pixels of a glimpse's side, 32 or 16.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Foreground(nnx.Module):
         channels: int,
         groups: int,
         what_size: int,
+        glimpse_size: int,
         *,
         rngs: nnx.Rngs,
     ) -> None:
@@ -99,8 +101,11 @@ class Foreground(nnx.Module):
                 f"{grid_size=} makes cells of {cell:g} pixels in an image of {image_size}; cells "
                 "have 8, 16 or 32."
             )
+        if glimpse_size not in (16, 32):
+            raise ValueError(f"{glimpse_size=}: glimpses have 16 or 32 pixels a side.")
         a, b = last_strides[cell]
         c, g = channels, groups
+        self.glimpse_size = glimpse_size
         self.grid_size = grid_size
 
         def block(in_features: int, features: int, *args: int, norm: int) -> ConvBlock:
@@ -124,12 +129,13 @@ class Foreground(nnx.Module):
             block(1, 2, 4, 2, norm=2),
             block(2, 2, 3, norm=1),
             block(2, 4, 4, 2, norm=2),
-            block(4, 8, 4, 2, norm=2),
+            block(4, 8, *((4, 2) if glimpse_size == 32 else (3, 1)), norm=2),
             block(8, 16, 4, 1, 0, norm=4),
         )
         self.what = linear(16 * c, 2 * what_size, rngs=rngs)
         widths = ((8, 4), (8, 4), (4, 2), (2, 2), (1, 1))
-        stages = [(c * width, g * norm, 2) for width, norm in widths]
+        upscales = (glimpse_size // 16, 2, 2, 2, 2)
+        stages = [(c * w, g * norm, r) for (w, norm), r in zip(widths, upscales, strict=True)]
         self.glimpse_decoder = decoder(what_size, 16 * c, 4 * g, stages, rngs)
         self.rgb = Conv(c, 3, 3, rngs=rngs)
         self.alpha = Conv(c, 1, 3, rngs=rngs)
@@ -145,14 +151,14 @@ class Foreground(nnx.Module):
         where = jnp.concatenate([scale, grid_centers(self.grid_size) + shift], axis=-1)
 
         B, N, _ = where.shape
-        glimpses = extract(images[:, None], where, (GLIMPSE, GLIMPSE))
-        x = self.glimpse_encoder(glimpses.reshape(B * N, GLIMPSE, GLIMPSE, 3))
+        size = (self.glimpse_size, self.glimpse_size)
+        glimpses = extract(images[:, None], where, size)
+        x = self.glimpse_encoder(glimpses.reshape(B * N, *size, 3))
         what = Normal.of(self.what(x.reshape(B, N, -1)), STD_FLOOR)
         z_what = normal_sample(*what, noise)
         x = self.glimpse_decoder(z_what.reshape(B * N, 1, 1, -1))
         rgb, alpha = (
-            jax.nn.sigmoid(head(x)).reshape(B, N, GLIMPSE, GLIMPSE, -1)
-            for head in (self.rgb, self.alpha)
+            jax.nn.sigmoid(head(x)).reshape(B, N, *size, -1) for head in (self.rgb, self.alpha)
         )
         return Objects(q, what, z_pres, z_depth, z_what, where, rgb, alpha)
 
@@ -178,6 +184,7 @@ class Model(nnx.Module):
         channels, groups: of the narrowest convolutions and of their group norms; all others have
             multiples of them.
         what_size: latents of an object's appearance.
+        glimpse_size: pixels of a glimpse's side, 32 or 16.
         mask_size, component_size: latents of a background component's mask and of its appearance.
         feature_size, hidden_size, mlp_size: of the background's encoded image, LSTMs and prior.
         foreground_std, background_std: of a pixel around its reconstruction.
@@ -198,6 +205,7 @@ class Model(nnx.Module):
         channels: int = 16,
         groups: int = 4,
         what_size: int = 32,
+        glimpse_size: int = GLIMPSE,
         mask_size: int = 32,
         component_size: int = 32,
         feature_size: int = 64,
@@ -216,7 +224,9 @@ class Model(nnx.Module):
         self.foreground_std = foreground_std
         self.background_std = background_std
         self.scale_prior_std = scale_prior_std
-        self.foreground = Foreground(image_size, grid_size, channels, groups, what_size, rngs=rngs)
+        self.foreground = Foreground(
+            image_size, grid_size, channels, groups, what_size, glimpse_size, rngs=rngs
+        )
         self.background = ComponentBackground(
             image_size,
             num_components,
@@ -275,7 +285,9 @@ class Model(nnx.Module):
             foreground_log_prob + jnp.log(scene.alpha + LOG_EPS),
             background_log_prob + jnp.log(1 - scene.alpha + LOG_EPS),
         )
-        frames = FRAME_WEIGHT * draw_frames(objects.where, objects.z_pres, self.image_size)
+        frames = FRAME_WEIGHT * draw_frames(
+            objects.where, objects.z_pres, self.image_size, self.foreground.glimpse_size
+        )
         q = objects.cells
         terms = {
             "nll": -total(log_prob),
@@ -333,7 +345,7 @@ def compose(objects: Objects, image_size: int) -> Scene:
     return render(layers, objects.where)
 
 
-def draw_frames(where: Array, presence: Array, image_size: int) -> Array:
+def draw_frames(where: Array, presence: Array, image_size: int, glimpse_size: int) -> Array:
     """The frames inside all boxes, times presence, summed: `[B, H, W]`.
 
     A frame is a full square without its inner one, hence two products of a column and a row: no
@@ -343,9 +355,12 @@ def draw_frames(where: Array, presence: Array, image_size: int) -> Array:
         where: boxes `[B, N, 4]`.
         presence: `[B, N, 1]`.
         image_size: H = W.
+        glimpse_size: pixels of a glimpse's side.
     """
-    weights = placement(where, (GLIMPSE, GLIMPSE), (image_size, image_size), eps=PLACE_EPS)
-    inner = slice(FRAME_WIDTH, GLIMPSE - FRAME_WIDTH)
+    size = (glimpse_size, glimpse_size)
+    weights = placement(where, size, (image_size, image_size), eps=PLACE_EPS)
+    width = round(FRAME_WIDTH * glimpse_size)
+    inner = slice(width, glimpse_size - width)
 
     def squares(part: slice) -> Array:
         rows, columns = (jnp.sum(w[..., part], axis=-1) for w in weights)  # [B, N, H]

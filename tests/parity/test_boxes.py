@@ -34,7 +34,8 @@ def test_stick_breaking(arrays):
 def test_frame(arrays):
     """A box as large as the image shows the frame at its own resolution, upscaled or not."""
     whole = np.float32([[[1, 1, 0, 0]]])
-    frame = space.draw_frames(whole, np.ones((1, 1, 1), np.float32), space.GLIMPSE)
+    one = np.ones((1, 1, 1), np.float32)
+    frame = space.draw_frames(whole, one, space.GLIMPSE, space.GLIMPSE)
     np.testing.assert_allclose(
         frame[0] / space.GLIMPSE**2, arrays["space/boundary_kernel"], atol=1e-8
     )

@@ -268,7 +268,7 @@ def test_latents(path):
 
     glimpses = extract(image[:, None], objects.where, (space.GLIMPSE, space.GLIMPSE))
     frames = 1000 / space.GLIMPSE**2
-    frames *= space.draw_frames(objects.where, objects.z_pres, image.shape[1])
+    frames *= space.draw_frames(objects.where, objects.z_pres, image.shape[1], space.GLIMPSE)
     found = {
         "fg": first(scene.image),
         "alpha_map": first(scene.alpha),
