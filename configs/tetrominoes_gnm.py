@@ -38,9 +38,11 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.background_size = 1
         config.model.background_upscales = (3, 4, 2)
         config.model.global_decoder = (128, 288)
-        config.task.weights.aux_where.steps = 600
+        # Objects are likely until they explain something: while they explain nothing, all that they
+        # cost would make them absent for good.
+        config.task.weights.aux_where = ConfigDict({"name": "constant", "value": 1.0})
         config.task.options.bootstrap.boundaries = (1, 600)
-        config.task.options.presence_prior.update({"begin": 300, "steps": 900})
+        config.task.options.presence_prior.update({"start": 0.9, "begin": 200, "steps": 1_000})
         config.optimizer.learning_rate = 6e-4
         config.num_steps = 3_000
         config.checkpoint_every = 1_000

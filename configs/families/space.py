@@ -76,17 +76,16 @@ def _shrink(config: ConfigDict, scale_prior: float) -> None:
     """Minutes on a CPU core: smaller in every way, faster schedules, objects that learn faster.
 
     The background is as weak as it can be and its pixels deviate less than the objects': what is
-    not alike in all scenes is left to these. It has the first steps for itself, as it has under the
-    published rates; otherwise objects may cover what is not an object. Presence ends at a
-    temperature at which it is hardly ever between 0 and 1.
+    not alike in all scenes is left to these. Objects are likely until they explain something, and
+    presence ends at a temperature at which it is hardly ever between 0 and 1.
     """
     config.model = fields.model(
         "space", foreground_std=0.15, background_std=0.07, scale_prior_std=0.15, **_SMALL
     )
     presence_prior = {
         "name": "piecewise",
-        "values": (1e-4, 0.1, 0.03, 0.01),
-        "boundaries": (100, 400, 800),
+        "values": (0.5, 0.1, 0.03, 0.01),
+        "boundaries": (300, 600, 1_000),
     }
     config.task = task(presence_prior, scale_prior, linear(1.0, 0.5, 0, 1_000))
     config.num_steps = 3_000
