@@ -2,21 +2,28 @@
 
 from ml_collections import ConfigDict
 
+from akorn_jax.errors import UserError
 from configs import base
 from configs.protocols import protocol
 from configs.published import published
 
 
-def contrastive_discovery(protocol_key: str, *, size: int, procedural: bool) -> ConfigDict:
+def contrastive_discovery(
+    protocol_key: str, *, size: int, procedural: bool, npz: bool = False
+) -> ConfigDict:
     """Object discovery as in the AKOrN paper (arXiv 2410.13821): SimCLR, Adam 1e-3, slow EMA.
 
     Args:
         protocol_key: of configs/data.py.
         size: side of the images, in pixels.
         procedural: use procedural data.
+        npz: read what the official converter wrote instead of the published file.
     """
+    if procedural and npz:
+        raise UserError("variants npz, procedural exclude each other; choose one.")
     config = base.get_config()
-    config.data = protocol(protocol_key, procedural=procedural)
+    key = f"akorn_npz_{protocol_key}" if npz else protocol_key
+    config.data = protocol(key, procedural=procedural)
     config.published = published(protocol_key)
     config.task = contrastive(size)
     return config
