@@ -32,6 +32,7 @@ TOOLS = [
     "plots",
     "predict",
     "result",
+    "slot_health",
     "up_tiling",
     "workers",
 ]

@@ -130,6 +130,7 @@ def render(
         sortings=scores.sortings(run),
         groups=scores.table(run, others),
         by_color=scores.by_color(run, key) if key else [],
+        health=scores.health(run),
         curves=training_charts(run),
         settings=_settings(run.config),
         palette=css(PALETTE),

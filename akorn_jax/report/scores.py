@@ -8,6 +8,7 @@ import numpy as np
 
 from akorn_jax import run_config
 from akorn_jax.errors import UserError
+from akorn_jax.evaluation import slot_health
 from akorn_jax.evaluation.set_prediction import HEADINGS
 from akorn_jax.report.run import Run
 
@@ -164,6 +165,12 @@ def published(run: Run, names: Sequence[str]) -> list[Group]:
         groups.setdefault(entry["source"], []).append(row)
     note = "Copied from the paper, not measured here; ± is the standard deviation over seeds."
     return [Group(f"Published in {source}", rows, note) for source, rows in groups.items()]
+
+
+def health(run: Run) -> list[tuple[str, float]]:
+    """What tells whether the slots do their work: (meaning, number) of those that the run has."""
+    found = ((text, run.summary.get(name)) for name, text in slot_health.MEANINGS.items())
+    return [(text, value) for text, value in found if value is not None]
 
 
 def by_color(run: Run, score: str) -> list[tuple[str, list[Cell]]]:
