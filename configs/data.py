@@ -384,6 +384,8 @@ PROCEDURAL = {
         for kind in ("binarized", "colored_on_grayscale", "colored_on_colored")
     },
     **{f"movi/{letter}_256": "clevrtex_like/full" for letter in "abcde"},
+    **{f"ravens/{kind}": "clevrtex_like/full" for kind in ("official", "first_view")},
+    "sketchy/official": "clevrtex_like/full",
     **{
         f"clevrtex/{kind}": f"clevrtex_like/{kind}"
         for kind in ("full", "pbg", "vbg", "grassbg", "camo", "outd")

@@ -22,9 +22,11 @@ def contrastive_discovery(
     if procedural and npz:
         raise UserError("variants npz, procedural exclude each other; choose one.")
     config = base.get_config()
-    key = f"akorn_npz_{protocol_key}" if npz else protocol_key
-    config.data = protocol(key, procedural=procedural)
+    config.data = protocol(protocol_key, procedural=procedural)
     config.published = published(protocol_key)
+    if npz:  # the same scenes under another name
+        config.data = protocol(f"akorn_npz_{protocol_key}", procedural=False)
+        config.published = tuple(e | {"dataset": config.data.name} for e in config.published)
     config.task = contrastive(size)
     return config
 

@@ -344,6 +344,7 @@ def test_npz(npz, tmp_path):
 def test_the_recipe_reads_them(npz, tmp_path):
     raw_dir, scenes = npz
     config = dsprites_akorn.get_config("npz")
+    assert {entry["dataset"] for entry in config.published} == {config.data.name}
     prepare(config.data.name, tmp_path, raw_dir=raw_dir, max_records=config.data.max_records)
     examples = data_records.load(config.data, "test", tmp_path)
     np.testing.assert_array_equal(examples.images, scenes["test"][0])
