@@ -64,7 +64,7 @@ def visible_objects(examples: Examples, vocabularies: Mapping[str, Sequence[str]
     visibility = examples.attributes.get("visibility", np.zeros((len(examples), 0)))
     num_entities = visibility.shape[1]
     attributes = {}
-    for name, values in examples.attributes.items():
+    for name, values in sorted(examples.attributes.items()):
         of_entities = values.ndim in (2, 3) and values.shape[1] == num_entities > 0
         if name in NOT_PROBED or not of_entities or values[0, 0].size > MOST_COMPONENTS:
             continue

@@ -289,7 +289,7 @@ def test_slots_are_probed_beside_the_floors(slots_result):
     assert result.summary["linear_r2"] == pytest.approx(1, abs=1e-3)
     assert table["means"]["untrained"]["linear_r2"] < 0.1
     assert set(probes.MEANS) <= result.scalars().keys()
-    assert result.notes[1].split() == ["y", "x", "color", "shape", "D", "C", "I"]
+    assert result.notes[1].split() == ["color", "shape", "x", "y", "D", "C", "I"]
     assert result.notes[2].startswith("this model")
     assert result.notes[-1].split()[-3:] == ["-"] * 3  # of a constant
 
@@ -339,12 +339,12 @@ def test_the_report_has_tables_of_them(slots_result):
     assert scores.probes(run) is None
     run.summary.update(slots_result.summary)
     tables = scores.probes(run)
-    assert tables.columns[0] == ("y", "R²")
-    assert tables.columns[2] == ("color", "accuracy")
+    assert tables.columns[0] == ("color", "accuracy")
+    assert tables.columns[2] == ("x", "R²")
     (linear, rows), (perceptron, others) = tables.groups
     assert (linear, perceptron) == ("Linear probes", "Multilayer perceptron")
     assert rows[0][0] == "this run"
-    assert rows[0][1][0] == pytest.approx(1, abs=1e-3)
+    assert rows[0][1][2] == pytest.approx(1, abs=1e-3)
     assert [name for name, _ in rows][-1] == "constant"
     assert "constant" not in [name for name, _ in others]
     assert tables.dci[0] == ("this run", [*(slots_result.summary[n] for n in probes.DCI), 1.0])
