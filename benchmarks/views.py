@@ -10,6 +10,7 @@ torchvision.
 """
 
 import argparse
+from collections.abc import Callable
 from unittest import mock
 
 import jax
@@ -20,7 +21,7 @@ from PIL import Image
 from torchvision import transforms
 
 from akorn_jax import optimizer, run_config, train
-from akorn_jax.data import augment, batches, records
+from akorn_jax.data import augment, records
 from akorn_jax.runtime import sharding
 from akorn_jax.training import train_state
 from benchmarks import machine
@@ -46,8 +47,9 @@ def main() -> None:
     for seed in range(options.seeds):
         config.seed = seed
         results["ours"].append(losses(config, scenes))
-        with mock.patch.object(augment, "views", torchvision_views):
-            results["torchvision"].append(losses(config, scenes))
+        # The batches hold the views already.
+        with mock.patch.object(augment, "views", lambda _, key, images, num_views: images):
+            results["torchvision"].append(losses(config, scenes, torchvision_views))
         for kind, rows in results.items():
             print(f"{kind:12} seed {seed}:", *(f"{value:.3f}" for value in rows[-1]), flush=True)
     ours, theirs = (np.array(results[kind]) for kind in results)
@@ -60,8 +62,19 @@ def main() -> None:
         machine.write(options.output, {"losses": results, "differences": differences.tolist()})
 
 
-def losses(config: ConfigDict, scenes: np.ndarray) -> list[float]:
-    """Mean training loss of each `WINDOW` steps; scenes: `[N, H, W, 3]`, uint8."""
+def losses(
+    config: ConfigDict,
+    scenes: np.ndarray,
+    views: Callable[[ConfigDict, np.ndarray], np.ndarray] | None = None,
+) -> list[float]:
+    """Mean training loss of each `WINDOW` steps.
+
+    Args:
+        config: of a run.
+        scenes: `[N, H, W, 3]`, uint8.
+        views: makes the views of a batch; without, the task does.
+    """
+    torch.manual_seed(config.seed)
     model = train_state.build_model(config.model, config.seed)
     task = train_state.build("tasks", config.task)
     tx, _ = optimizer.make(config.optimizer, config.num_steps)
@@ -70,42 +83,32 @@ def losses(config: ConfigDict, scenes: np.ndarray) -> list[float]:
     placement = sharding.state_sharding(jax.eval_shape(lambda: state), mesh)
     update = train.make_update(model, task, tx, config, placement)
     order = records.EpochSampler(len(scenes), config.batch_size, config.seed)
-    source = batches.InMemory({"image": scenes}, order, mesh, np.arange(len(scenes)))
     result = []
     for step in range(0, config.num_steps, config.steps_per_call):
-        batch = source(step, config.steps_per_call)
-        state, metrics = update(state, batch.source, batch.indices)
+        rows = np.stack([order[step + k] for k in range(config.steps_per_call)])
+        images = scenes[rows]  # [K, B, H, W, 3]
+        if views is not None:
+            images = np.stack([views(config.task.augmentation, batch) for batch in images])
+        state, metrics = update(state, {}, {"image": images})
         result.append(np.asarray(metrics["loss"]).reshape(-1))
     result = np.concatenate(result)
     return result[: len(result) // WINDOW * WINDOW].reshape(-1, WINDOW).mean(1).tolist()
 
 
-def torchvision_views(
-    augmentation: augment.Augmentation, key: jax.Array, images: jax.Array, num_views: int
-) -> jax.Array:
-    """As `augment.views`, by torchvision on the host."""
-    jitter = transforms.ColorJitter(
-        augmentation.brightness, augmentation.contrast, augmentation.saturation, augmentation.hue
-    )
+def torchvision_views(fields: ConfigDict, images: np.ndarray) -> np.ndarray:
+    """Two views of each image, `[B, 2, size, size, 3]` in [0, 1], float32."""
+    make = augment.make(fields)
+    jitter = transforms.ColorJitter(make.brightness, make.contrast, make.saturation, make.hue)
     view = transforms.Compose(
         [
-            transforms.RandomResizedCrop(
-                augmentation.size, tuple(augmentation.scale), tuple(augmentation.ratio)
-            ),
-            transforms.RandomApply([jitter], augmentation.jitter),
-            transforms.RandomGrayscale(augmentation.grayscale),
+            transforms.RandomResizedCrop(make.size, tuple(make.scale), tuple(make.ratio)),
+            transforms.RandomApply([jitter], make.jitter),
+            transforms.RandomGrayscale(make.grayscale),
         ]
     )
-
-    def make(seed: np.ndarray, images: np.ndarray) -> np.ndarray:
-        torch.manual_seed(int(seed))
-        pictures = [Image.fromarray(np.asarray(image)) for image in images]
-        found = [[np.asarray(view(picture)) for _ in range(num_views)] for picture in pictures]
-        return np.asarray(found, np.float32) / 255
-
-    shape = (len(images), num_views, augmentation.size, augmentation.size, 3)
-    seed = jax.random.bits(key, dtype=np.uint32)
-    return jax.pure_callback(make, jax.ShapeDtypeStruct(shape, np.float32), seed, images)
+    pictures = [Image.fromarray(image) for image in images]
+    found = [[np.asarray(view(picture)) for _ in range(2)] for picture in pictures]
+    return np.asarray(found, np.float32) / 255
 
 
 if __name__ == "__main__":
