@@ -87,7 +87,7 @@ class Evaluator(base.Evaluator):
         for name, outputs in kept.items():
             segments[name], vectors = _segments(outputs, examples, self.config)
             codes[name] = object_codes.codes(segments[name], vectors, objects, examples)
-        if self.config.eval.baselines:
+        if self.config.eval.baselines and examples.images is not None:
             for name, labels in (
                 ("pixels of its segments", segments["trained"]),
                 ("pixels of true masks", examples.segmentation),
@@ -276,7 +276,8 @@ def constant_scores(attributes: Mapping[str, np.ndarray], train: np.ndarray) -> 
     for name, values in attributes.items():
         learned, true = values[train], values[~train]
         if object_codes.kind(values) == "accuracy":
-            pred = np.full_like(true, np.argmax(np.bincount(learned)))
+            classes, counts = np.unique(learned, return_counts=True)
+            pred = np.full_like(true, classes[np.argmax(counts)])
         else:
             pred = np.broadcast_to(learned.mean(axis=0), true.shape)
         found[name] = _score(true, pred)
