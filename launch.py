@@ -99,7 +99,7 @@ def work(
         progress.say(f"Segments: {out}")
         return 0
     for protocol in (config.data, *others):
-        prepare_data(protocol, config)
+        prepare_data(protocol, config, skip_bad=options.skip_bad)
     if options.mode in (None, "prepare", "train"):
         records.check_parts(config.data, ("train", config.eval.split), config.data_dir)
     if config.data.features:
@@ -177,7 +177,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, run_config.ConfigDi
     )
     parser.add_argument("--images", metavar="DIR or PATTERN", help="pictures of --mode=segment")
     parser.add_argument("--out", metavar="DIR", type=Path, help="of --mode=segment")
-    parser.add_argument("--skip_bad", action="store_true", help="pass over unreadable pictures")
+    parser.add_argument("--skip_bad", action="store_true", help="pass over bad pictures and masks")
     parser.add_argument("--num_images", metavar="N", type=int, default=16, help="of --mode=sample")
     parser.add_argument(
         "--cache_dir",
@@ -205,11 +205,21 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, run_config.ConfigDi
         config = base.complete(run_config.from_json(epath.Path(options.config).expanduser()))
     else:
         config = run_config.from_recipe(_recipe_file(options.config))
+    if "--config.data.name=folder" in overrides:
+        protocols.use_folder(config)
     config = run_config.override(config, overrides)
     if config.data.name == "folder":
-        config.data = protocols.folder(config)
-        config.data.name = f"folder/{key_of(Path(config.data.raw_dir), config.data.size)}"
+        name_folder(config)
     return options, config
+
+
+def name_folder(config: run_config.ConfigDict) -> None:
+    """Names the dataset that the pictures of `config.data.raw_dir` are, by their contents."""
+    if not config.data.raw_dir:
+        raise UserError("config.data.name=folder: set config.data.raw_dir to the pictures' folder.")
+    key = key_of(Path(config.data.raw_dir), config.data.size, config.data.crop)
+    config.data.name = f"folder/{key}"
+    config.data.crop = None  # preparing cuts
 
 
 def _recipe_file(recipe: str) -> str:
@@ -220,7 +230,9 @@ def _recipe_file(recipe: str) -> str:
     return f"{file}{colon}{variant}" if bare and file.is_file() else recipe
 
 
-def prepare_data(protocol: run_config.ConfigDict, config: run_config.ConfigDict) -> None:
+def prepare_data(
+    protocol: run_config.ConfigDict, config: run_config.ConfigDict, *, skip_bad: bool
+) -> None:
     """Makes sure that the dataset of a protocol can be read."""
     if records.is_of_tfds(protocol.name):
         records.open_builder(
@@ -235,6 +247,7 @@ def prepare_data(protocol: run_config.ConfigDict, config: run_config.ConfigDict)
         seed=protocol.seed,
         num_processes=jax.process_count(),
         process_index=jax.process_index(),
+        skip_bad=skip_bad,
     )
 
 

@@ -224,6 +224,25 @@ def _check_field(config: ConfigDict, name: str) -> None:
         where = where[part]
 
 
+def input_size(config: ConfigDict) -> tuple[int, int]:
+    """Height and width of the images that a run's model was made for.
+
+    Raises:
+        UserError: neither the model nor the protocol says.
+    """
+    encoder = config.model.get("encoder")
+    size = config.model.get("image_size")
+    if size is None and isinstance(encoder, ConfigDict):
+        size = encoder.get("image_size")
+    size = config.data.size if size is None else size
+    if size is None and config.data.crop is not None:
+        top, left, bottom, right = config.data.crop
+        size = (bottom - top, right - left)
+    if size is None:
+        raise UserError("config.data.size=None: set it to the side of the model's images.")
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
 def make_directory(workdir: epath.Path) -> None:
     """Makes a run's directory.
 
