@@ -29,6 +29,7 @@ TOOLS = [
     "clustering",
     "matching",
     "options",
+    "pictures",
     "plots",
     "predict",
     "result",
