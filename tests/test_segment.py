@@ -19,6 +19,8 @@ from akorn_jax.training.checkpoint import Checkpoints
 from configs import base, fields
 from datasets import pictures as folder_pictures
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # pycocotools'
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -104,9 +106,7 @@ def test_python_gives_the_same_arrays(run, pictures, tmp_path):
         loaded.segment([images[0].astype(np.float32)])
 
 
-@pytest.mark.parametrize(
-    "model", ["slot_attention", pytest.param("spair", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("model", ["slot_attention", pytest.param("spair", marks=pytest.mark.slow)])
 def test_slots_and_boxes(model, pictures, tmp_path):
     """Models with masks: ids are places of masks, scores are what the masks say."""
     recipe = {"slot_attention": "tetrominoes_slot_attention", "spair": "dsprites_spair:small"}

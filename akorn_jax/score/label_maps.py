@@ -107,6 +107,9 @@ class Maps(Mapping[str, Array]):
     def __getitem__(self, name: str) -> Array:
         return self.sources[name].load()
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.sources
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.sources)
 

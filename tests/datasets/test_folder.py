@@ -14,6 +14,8 @@ from datasets import coco, folder, masks, pictures
 from datasets.errors import DatasetError
 from datasets.prepare import prepare
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # pycocotools'
+
 SIZE = 16
 
 
