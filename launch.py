@@ -74,9 +74,16 @@ def run(arguments: list[str]) -> int:
     others = [protocols.protocol_of(name) for name in config.eval.datasets.split(",") if name]
     if options.mode in (None, "train"):
         run_config.check_same(config, workdir)
+    written = workdir
+    if options.mode == "segment":  # the run may be another's
+        if options.images is None or options.out is None:
+            raise UserError("--mode=segment: pass --images='DIR/*.jpg' and --out=DIR.")
+        written = epath.Path(options.out)
     if options.mode != "prepare":
-        run_config.make_directory(workdir)
-    with writing(workdir, options.mode):
+        run_config.make_directory(written, "--out" if written is not workdir else "--workdir")
+    with writing(written, options.mode):
+        if options.mode != "prepare":
+            progress.setup_logging(written, jax.process_index())
         return work(options, config, workdir, others, arguments)
 
 
@@ -88,13 +95,9 @@ def work(
     arguments: list[str],
 ) -> int:
     """What the mode asks for, in its order; returns the exit code."""
-    if options.mode != "prepare":
-        progress.setup_logging(workdir, jax.process_index())
     if options.mode == "segment":
-        if options.images is None or options.out is None:
-            raise UserError("--mode=segment: pass --images='DIR/*.jpg' and --out=DIR.")
         out = segment.segment(
-            config, workdir, options.images, options.out.expanduser(), skip_bad=options.skip_bad
+            config, workdir, options.images, options.out, skip_bad=options.skip_bad
         )
         progress.say(f"Segments: {out}")
         return 0
@@ -134,11 +137,11 @@ def work(
     return 0
 
 
-def writing(workdir: epath.Path, mode: str | None) -> contextlib.AbstractContextManager:
-    """The lock of a run's directory, where this process writes there."""
+def writing(directory: epath.Path, mode: str | None) -> contextlib.AbstractContextManager:
+    """The lock of the directory that is written, where this process writes there."""
     if mode == "prepare" or not processes.is_primary():
         return contextlib.nullcontext()
-    return DirectoryLock(workdir)
+    return DirectoryLock(directory)
 
 
 def check_devices() -> None:
@@ -176,7 +179,9 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, run_config.ConfigDi
         help="other evaluated runs, whose scores stand beside in the report",
     )
     parser.add_argument("--images", metavar="DIR or PATTERN", help="pictures of --mode=segment")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="of --mode=segment")
+    parser.add_argument(
+        "--out", metavar="DIR", type=lambda p: Path(p).expanduser(), help="of --mode=segment"
+    )
     parser.add_argument("--skip_bad", action="store_true", help="pass over bad pictures and masks")
     parser.add_argument("--num_images", metavar="N", type=int, default=16, help="of --mode=sample")
     parser.add_argument(

@@ -243,8 +243,8 @@ def input_size(config: ConfigDict) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else tuple(size)
 
 
-def make_directory(workdir: epath.Path) -> None:
-    """Makes a run's directory.
+def make_directory(workdir: epath.Path, option: str = "--workdir") -> None:
+    """Makes a run's directory, or another that an option names.
 
     Raises:
         UserError: if it cannot be made.
@@ -253,7 +253,7 @@ def make_directory(workdir: epath.Path) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"--workdir={workdir}: cannot be made ({error.strerror}); choose another directory."
+            f"{option}={workdir}: cannot be made ({error.strerror}); choose another directory."
         ) from error
 
 

@@ -1,5 +1,6 @@
 """Files of label maps, also those that other programs wrote, and every kind of bad one."""
 
+import copy
 import json
 import shutil
 
@@ -12,6 +13,7 @@ from akorn_jax.errors import UserError
 from akorn_jax.score import label_maps
 from akorn_jax.score.__main__ import main
 from datasets import coco
+from datasets.errors import DatasetError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # pycocotools'
 
@@ -187,6 +189,62 @@ def test_bad_files_are_named(name, content, message, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
         dict(label_maps.read(tmp_path / name))
+
+
+ODD = (
+    None,
+    -1,
+    3.5,
+    1e300,
+    True,
+    "",
+    "x",
+    "../../x",
+    [],
+    [[]],
+    [[1, 2]],
+    {},
+    {"counts": "6"},
+    2**70,
+)
+
+
+def damaged(value, rng):
+    """JSON with one node replaced, or gone."""
+    if isinstance(value, dict | list) and value and rng.random() < 0.85:
+        keys = list(value) if isinstance(value, dict) else range(len(value))
+        key = keys[rng.integers(len(keys))]
+        changed = copy.copy(value)
+        if rng.random() < 0.15:
+            del changed[key]
+        else:
+            changed[key] = damaged(value[key], rng)
+        return changed
+    return ODD[rng.integers(len(ODD))]
+
+
+def test_damaged_coco_files_are_named_or_maps(maps, tmp_path):
+    """By both readers of such files, and nothing is decoded from beyond its memory."""
+    content = json.loads(write("coco", maps, tmp_path).read_text())
+    pictures = [tmp_path / f"{i:06d}.jpg" for i in range(len(maps))]
+    rng = np.random.default_rng(0)
+    file, lines = tmp_path / "x.json", []
+    for _ in range(600):
+        file.write_text(json.dumps(damaged(content, rng)))
+        try:
+            for labels in label_maps.read(file).values():
+                assert labels.max(initial=0) <= 3
+        except UserError as error:
+            lines.append(str(error))
+        try:
+            found = coco.read([file], tmp_path, pictures)
+            for path in found.sizes:
+                for mask, _ in found.objects(path, 6, 5):
+                    assert mask.shape == (6, 5)
+        except DatasetError as error:
+            lines.append(str(error))
+    assert len(lines) > 600
+    assert all(str(tmp_path) in line and "\n" not in line for line in lines)
 
 
 def test_other_bad_input(tmp_path):
