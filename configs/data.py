@@ -368,6 +368,7 @@ PROTOCOLS["folder"] = _protocol(
     "folder",
     split={part: part for part in ("train", "validation", "test")},
     size=128,
+    count="listed",
     num_clusters=7,
     **_OWN_SPLITS,
 )

@@ -26,6 +26,7 @@ from configs import fields, variants
 from configs.families import akorn
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, ("conv", "itrsa", "itrconv"))
     if len(chosen) > 1:
