@@ -280,6 +280,17 @@ PROTOCOLS["tetrominoes_one_color:akorn"] = {
     "name": "tetrominoes/procedural_one_color",
 }
 
+# The arena's scenes, where neither colour nor place nor connectedness tells what is an object: as
+# many clusters as a scene has segments at most.
+for _suffix in ("", "_64"):
+    PROTOCOLS[f"textured{_suffix}:arena"] = _protocol(
+        f"multi_dsprites/textured_procedural{_suffix}",
+        test=(0, 320),
+        validation=(320, 640),
+        train=(640, 20_640),
+        num_clusters=5,
+    )
+
 # Agglomerator (Garau et al. 2022): a fifth of train is validation. That of Lightning's data modules
 # is random by PyTorch's generator; here it is the end of the file, whose order is random already.
 for _name, _dataset, _train, _validation, _test, _size in (
