@@ -9,7 +9,8 @@ stripes in one of four directions or checks in one of two. So
   - all textures have the same mean, the same deviation and about the same wavelength: only how the
     two colours are arranged differs, and the arrangement's phase is random;
   - the six textures serve sprites and ground alike, so none is typical of either;
-  - sprites may be anywhere and cover up to `MAX_HIDDEN` of one another.
+  - sprites crowd the middle and cover up to `MAX_HIDDEN` of one another, so that places do not tell
+    them apart either.
 
 What is left is to learn which arrangements are one texture. People see the sprites at a glance
 (texture segregation, Julesz 1981).
@@ -20,13 +21,13 @@ import numpy as np
 from datasets.scenes import random
 from datasets.scenes.multi_dsprites import INSIDE, SHAPES, sprite_frame
 
-SIZES = (32, 64)  # pixels of a side; all lengths below are of a picture of 64
+SIZES = (32, 64)  # pixels of a side
 TEXTURES = ("columns", "falling", "rows", "rising", "checks", "diamonds")
 MIN_SPRITES, MAX_SPRITES = 2, 4
 NUM_ENTITIES = 1 + MAX_SPRITES
-SCALES = (1.2, 1.8)  # of dSprites' outlines, whose own are .5 to 1: some periods must fit in
-PERIODS = (6.4, 9.6)  # pixels
-CENTRES = (8.0, 56.0)  # pixels from the left and from the top
+SCALES = (1.5, 2.2)  # of dSprites' outlines, whose own are .5 to 1: some periods must fit in
+CENTRES = (18.0, 46.0)  # 64ths of the picture, from the left and from the top
+PERIODS = (3.2, 4.8)  # pixels, however large the picture: the larger, the finer its textures
 MAX_HIDDEN = 0.6  # share of a sprite that others may cover
 
 _TILT = 0.08  # radians by which a texture leaves its direction, at most
@@ -47,7 +48,7 @@ def batch(seed: int, index: np.ndarray, *, size: int = 32) -> dict[str, np.ndarr
       `image` uint8 [N, size, size, 3], `segmentation` uint8 [N, size, size] (0 the ground, later
       sprites cover earlier ones), and float32 by entity, the ground first and padding last: `x`,
       `y` in [0, 1], `shape`, `visibility`, `orientation` (radians), `scale`, `texture` (from 1 in
-      the order of `TEXTURES`), `period` (pixels of this picture) [N, E], and the two colours
+      the order of `TEXTURES`), `period` (pixels) [N, E], and the two colours
       `dark` and `light` [N, E, 3] in [0, 1].
     """
     index = np.asarray(index, np.int64)
@@ -58,7 +59,7 @@ def batch(seed: int, index: np.ndarray, *, size: int = 32) -> dict[str, np.ndarr
     order = random.uniform(seed, index[:, None], 0, _TEXTURE, np.arange(len(TEXTURES)))
     texture = np.argsort(order, axis=1)[:, :NUM_ENTITIES]  # all of a scene differ
     numbers = random.uniform(seed, index[:, None, None], 0, _PAINT, _grid(4, NUM_ENTITIES))
-    period = _between(PERIODS, numbers[:, 0]) * (size / 64)
+    period = _between(PERIODS, numbers[:, 0])
     tilt = _between((-_TILT, _TILT), numbers[:, 1])
     scene = np.arange(len(index))[:, None, None]
     arrangement = (texture, period, tilt, numbers[:, 2], numbers[:, 3])  # [N, E] each
