@@ -66,10 +66,12 @@ SYSTEMS = {
     ),
     "marionette": System("MarioNette", "dsprites_marionette:small,procedural"),
 }
-# Systems of the house that are not in the arena, and why.
+# Models of the house that are not in the arena, and why.
 ABSENT = {
-    "Agglomerator": "learns from the classes of images, which these scenes do not have, and gives "
+    "agglomerator": "learns from the classes of images, which these scenes do not have, and gives "
     "levels of features, no segments.",
+    "set_prediction": "learns the properties of objects from labels, and gives no segments.",
+    "vit": "is DINO's, pretrained, whose features DINOSAUR explains; the ViT here is an `itrsa`.",
 }
 SCENES = {name: f"{name}:arena" for name in ("textured", "textured_64", "tetrominoes")}
 
@@ -125,7 +127,10 @@ def place(
     config.data = protocol(protocol_key, procedural=False)
     config.published = ()
     size, num_segments = config.data.size, config.data.num_clusters
-    before = config.model.get("image_size") or config.model.encoder.image_size
+    if config.task.get("geco"):
+        with config.ignore_type():
+            for error in ("goal", "minimum"):
+                config.task.geco[error] *= (size / config.model.image_size) ** 2
     config.model.update(_resized(config.model.to_dict(), size))
     config.model.update(fields)
     if "num_slots" in config.model:
@@ -135,10 +140,6 @@ def place(
     if config.task.name == "sprite_clustering":
         config.model.num_layers = config.task.num_layers = num_segments - 1
         config.task.num_choices = config.model.num_sprites + config.model.empty_sprite
-    if config.task.get("geco"):
-        with config.ignore_type():
-            for error in ("goal", "minimum"):
-                config.task.geco[error] *= (size / before) ** 2
     config.eval.evaluators = "segmentation"
 
 
