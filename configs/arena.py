@@ -131,7 +131,7 @@ def place(
         with config.ignore_type():
             for error in ("goal", "minimum"):
                 config.task.geco[error] *= (size / config.model.image_size) ** 2
-    config.model.update(_resized(config.model.to_dict(), size))
+    config.model.update(resized(config.model.to_dict(), size))
     config.model.update(fields)
     if "num_slots" in config.model:
         config.model.num_slots = num_segments
@@ -152,12 +152,12 @@ def stretch(config: ConfigDict, num_steps: int) -> None:
         config.task = ConfigDict(_stretched(config.task.to_dict(), share))
 
 
-def _resized(tree: Mapping[str, Any], size: int) -> dict[str, Any]:
-    """Fields with every `image_size` replaced."""
+def resized(tree: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """Fields of a model with every `image_size` replaced."""
     return {
         name: size
         if name == "image_size"
-        else _resized(value, size)
+        else resized(value, size)
         if isinstance(value, Mapping)
         else value
         for name, value in tree.items()

@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from absl import logging
 from etils import epath
 
+from akorn_jax.errors import UserError
 from akorn_jax.report.run import curves
 from akorn_jax.runtime import storage
+from akorn_jax.runtime.lock import DirectoryLock
 
 ROOT = Path(__file__).parents[2]
 TIME_LIMIT, INTERRUPTED = 124, 130  # exit codes of launch.py
@@ -118,14 +121,42 @@ def launch(recipe: Path, workdir: Path, *overrides: str, mode: str) -> Done:
     return call(["launch.py", *options], workdir / "output.txt")
 
 
-def write_outcome(workdir: Path, outcome: dict[str, Any]) -> None:
-    """Says in a run's directory how it ended."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(outcome, indent=1) + "\n"
-    storage.write(epath.Path(workdir / OUTCOME), content.encode())
+def once(workdir: Path, action: Callable[[], float]) -> bool:
+    """Does something to a run that has not ended, and writes down how it ended.
+
+    Nothing is done where it has, or where another process is at the runs of the directory above.
+
+    Args:
+        workdir: of the run.
+        action: trains and scores it; returns the most megabytes that this took.
+
+    Returns:
+        Whether anything was done.
+
+    Raises:
+        Interrupted, KeyboardInterrupt: the same call resumes.
+    """
+    if read_outcome(workdir) is not None:
+        return False
+    workdir.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(DirectoryLock(epath.Path(workdir.parent)))
+        except UserError as error:
+            logging.info("%s is left out: %s", workdir, error)
+            return False
+        logging.info("%s starts.", workdir)
+        try:
+            outcome = {"failed": "", "megabytes": round(action())}
+        except Failure as failure:
+            logging.warning("%s: %s", workdir, failure)
+            outcome = {"failed": str(failure), "megabytes": None}
+        workdir.mkdir(exist_ok=True)
+        storage.write(epath.Path(workdir / OUTCOME), (json.dumps(outcome) + "\n").encode())
+    return True
 
 
 def read_outcome(workdir: Path) -> dict[str, Any] | None:
-    """How a run ended; None where it has not."""
+    """`failed`, why it did or "", and `megabytes` of a run; None where it has not ended."""
     path = workdir / OUTCOME
     return json.loads(path.read_text()) if path.exists() else None

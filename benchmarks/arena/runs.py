@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import logging
 from etils import epath
 
 from akorn_jax import evaluate, run_config
 from akorn_jax.errors import UserError
 from akorn_jax.report import run as reports
 from akorn_jax.runtime import storage
-from akorn_jax.runtime.lock import DirectoryLock
 from benchmarks.arena import processes
 from benchmarks.arena.processes import Failure
 from benchmarks.arena.score import EXTRAS
@@ -46,9 +44,6 @@ class Entry:
     scenes: str
     system: str
     seed: int
-
-    def __str__(self) -> str:
-        return f"{self.system} on {self.scenes}, seed {self.seed},"
 
     @property
     def recipe(self) -> Path:
@@ -98,29 +93,23 @@ def complete(entry: Entry, budget: Budget, overrides: Sequence[str]) -> bool:
     if features:
         source = dataclasses.replace(entry, system=features)
         complete(source, budget, overrides)
+        outcome = processes.read_outcome(source.workdir)
+        if outcome is None:  # another process is at it
+            return False
         own.append(f"--config.init_from.path={source.workdir.resolve()}")
-    entry.recipe.mkdir(parents=True, exist_ok=True)
-    try:
-        with DirectoryLock(epath.Path(entry.recipe)):
-            logging.info("%s starts.", entry)
-            if features and processes.read_outcome(source.workdir)["failed"]:
-                raise Failure(f"{features} of this seed failed, so that there are no features")
-            recipe = make_recipe(entry, budget, overrides, own)
-            trained = processes.launch(recipe, entry.workdir, *own, mode="train")
-            scored = processes.call(
-                ["-m", "benchmarks.arena.score", str(entry.workdir.resolve())],
-                entry.workdir / "output.txt",
-            )
-        megabytes = round(max(trained.megabytes, scored.megabytes))
-        outcome = {"failed": "", "megabytes": megabytes}
-    except UserError as error:  # the lock's
-        logging.info("%s is left out: %s", entry, error)
-        return False
-    except Failure as failure:
-        logging.warning("%s: %s", entry, failure)
-        outcome = {"failed": str(failure)}
-    processes.write_outcome(entry.workdir, outcome)
-    return True
+
+    def train_and_score() -> float:
+        if features and outcome["failed"]:
+            raise Failure(f"{features} of this seed failed, so that there are no features")
+        recipe = make_recipe(entry, budget, overrides, own)
+        trained = processes.launch(recipe, entry.workdir, *own, mode="train")
+        scored = processes.call(
+            ["-m", "benchmarks.arena.score", str(entry.workdir.resolve())],
+            entry.workdir / "output.txt",
+        )
+        return max(trained.megabytes, scored.megabytes)
+
+    return processes.once(entry.workdir, train_and_score)
 
 
 def make_recipe(
