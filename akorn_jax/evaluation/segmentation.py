@@ -211,9 +211,9 @@ def baseline_maps(examples: Examples, config: ConfigDict) -> dict[str, np.ndarra
     workers = {"num_workers": config.eval.num_workers or None}
     maps = {"position": baselines.position(images, clusters)}
     if "patch_size" in config.model:
-        maps["token colors"] = baselines.token_colors(
-            images, clusters, patch_size=config.model.patch_size, **workers
-        )
+        patches = {"patch_size": config.model.patch_size, **workers}
+        maps["token colors"] = baselines.token_colors(images, clusters, **patches)
+        maps["token textures"] = baselines.token_textures(images, clusters, **patches)
     maps["pixel colors"] = baselines.pixel_colors(images, clusters, **workers)
     maps["color components"] = baselines.color_components(images, clusters, **workers)
     return maps
