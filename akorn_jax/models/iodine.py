@@ -119,6 +119,9 @@ class Model(nnx.Module):
         released_tiling: show the refinement of slot k of image b the image (b K + k) mod B, as the
             released code of the ClevrTex benchmark does, from which its numbers come. False shows
             it its own.
+
+    Raises:
+        ValueError: fewer than 2 slots or less than 1 iteration.
     """
 
     def __init__(
@@ -135,6 +138,7 @@ class Model(nnx.Module):
         *,
         rngs: nnx.Rngs,
     ) -> None:
+        _check_numbers(num_slots, num_iterations)
         self.image_size = image_size
         self.num_slots = num_slots
         self.slot_size = slot_size
@@ -324,10 +328,14 @@ class Model(nnx.Module):
                 f"images have shape {inputs.shape}; the model takes [B, {size}, {size}, 3]: set "
                 "config.model.image_size to what the data has."
             )
-        if num_slots < 2:
-            raise ValueError(f"{num_slots=}: a slot is judged by what the others explain; take 2.")
-        if num_iterations < 1:
-            raise ValueError(f"{num_iterations=}: slots need at least 1 iteration.")
+        _check_numbers(num_slots, num_iterations)
+
+
+def _check_numbers(num_slots: int, num_iterations: int) -> None:
+    if num_slots < 2:
+        raise ValueError(f"{num_slots=}: a slot is judged by what the others explain; take 2.")
+    if num_iterations < 1:
+        raise ValueError(f"{num_iterations=}: slots need at least 1 iteration.")
 
 
 def logsumexp_of_others(a: Array) -> Array:

@@ -227,6 +227,8 @@ def test_initial_posterior_and_weights():
 def test_refuses(images, call, message):
     with pytest.raises(ValueError, match=message):
         make()(images, key=KEY, **call)
+    with pytest.raises(ValueError, match=message):
+        make(**call)
 
 
 def test_refuses_images_of_another_size_and_no_randomness(images):
