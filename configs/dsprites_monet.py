@@ -31,5 +31,7 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     if "small" in chosen:
         config.data.max_objects = 3
+        config.data.train = (640, 5_000)
+        config.data.max_records = 12_000
         config.model.num_slots = 4
     return config

@@ -19,4 +19,8 @@ from configs.families import efficient_morl
 
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, efficient_morl.VARIANTS)
-    return efficient_morl.discovery("tetrominoes:iodine", chosen, image_size=35, num_slots=4)
+    config = efficient_morl.discovery("tetrominoes:iodine", chosen, image_size=35, num_slots=4)
+    if "small" in chosen:
+        config.data.train = (640, 20_000)
+        config.data.max_records = 20_000
+    return config

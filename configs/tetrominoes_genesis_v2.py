@@ -19,6 +19,10 @@ from configs.families import genesis_v2
 
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, genesis_v2.VARIANTS)
-    return genesis_v2.discovery(
+    config = genesis_v2.discovery(
         "tetrominoes:genesis", chosen, goal=0.5655, image_size=32, num_slots=4
     )
+    if "small" in chosen:
+        config.data.train = (640, 20_000)
+        config.data.max_records = 20_000
+    return config
