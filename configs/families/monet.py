@@ -35,7 +35,7 @@ def discovery(protocol_key: str, chosen: set[str], **model: Any) -> ConfigDict:
 
 
 def shrink(config: ConfigDict) -> None:
-    """Ten minutes on a CPU core: 16 x 16 pixels, narrow networks, Adam instead of RMSprop.
+    """Five minutes on a CPU core: 16 x 16 pixels, narrow networks, Adam instead of RMSprop.
 
     Pixels deviate by less than published: the smaller the deviations, the less a slot that is one
     shade everywhere explains of the channels of several colours.
@@ -43,7 +43,7 @@ def shrink(config: ConfigDict) -> None:
     autoencoding.shrink(
         config,
         size=16,
-        num_steps=8_000,
+        num_steps=4_000,
         batch_size=16,
         num_levels=3,
         channels=16,
