@@ -50,7 +50,7 @@ format: $(VENV)/.installed
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-## make bench       measure, with the figures in $(RESULTS); BASELINE=DIR is a clone of the official
+## make bench       measure, with the figures in $(RESULTS); BASELINE=DIR is a clone of AKOrN's official
 ##                  code to compare with, BASELINE_PYTHON=PATH a Python for its converter (TensorFlow)
 bench: $(VENV)/.installed
 	$(RUN) -m benchmarks.train_step --output=$(RESULTS)/train_step.json \
