@@ -28,7 +28,7 @@ test: $(VENV)/.installed
 
 ## make test-slow   run the tests that take minutes
 test-slow: $(VENV)/.installed
-	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest -n $(JOBS) -m slow
 
 $(BEAM_VENV)/.installed: requirements.txt requirements-beam.txt requirements-dev.txt
 	$(PYTHON) -m venv $(BEAM_VENV)
