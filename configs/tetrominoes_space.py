@@ -15,6 +15,7 @@ from configs import variants
 from configs.families import space
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, space.VARIANTS)
     config = space.scenes("tetrominoes:akorn", chosen, scale_prior=-0.5)  # 38 % of the image

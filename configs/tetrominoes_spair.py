@@ -16,6 +16,7 @@ from configs import variants
 from configs.families import spair
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, spair.VARIANTS)
     small = "small" in chosen

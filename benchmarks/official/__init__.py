@@ -100,7 +100,10 @@ class Official:
         net, views = net.to(device), torch.rand(images, 3, *2 * (config.model.image_size,))
         views = views.to(device)
         if variant == "channels_last":
-            net, views = (x.to(memory_format=torch.channels_last) for x in (net, views))
+            for parameter in net.parameters():
+                if parameter.ndim == 4:
+                    parameter.data = parameter.data.to(memory_format=torch.channels_last)
+            views = views.to(memory_format=torch.channels_last)
         forward = torch.compile(net, fullgraph=fullgraph) if variant == "compile" else net
         optimizers = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
         update = optimizers[config.optimizer.name](trained, lr=config.optimizer.learning_rate)
