@@ -18,9 +18,8 @@ _SMALL = {
     "channels": 4,
     "groups": 2,
     "what_size": 16,
-    "glimpse_size": 16,
-    "mask_size": 1,
-    "component_size": 1,
+    "mask_size": 4,
+    "component_size": 4,
     "feature_size": 16,
     "hidden_size": 16,
     "mlp_size": 16,
@@ -43,14 +42,12 @@ PRESENCE_PRIOR = linear(0.1, 0.01, 4_000, 10_000)
 SCALE_PRIOR = linear(-1.0, -2.0, 10_000, 20_000)
 
 
-def scenes(protocol_key: str, chosen: set[str], *, scale_prior: float | None = None) -> ConfigDict:
+def scenes(protocol_key: str, chosen: set[str]) -> ConfigDict:
     """Discovery of objects with boxes, on a segmented background.
 
     Args:
         protocol_key: of configs/data.py.
         chosen: variants of `VARIANTS`; others are ignored.
-        scale_prior: see the call of `akorn_jax.models.space.Model`; the published one, or the small
-            model's, if None.
     """
     config = base.get_config()
     config.num_steps = 160_000
@@ -58,7 +55,7 @@ def scenes(protocol_key: str, chosen: set[str], *, scale_prior: float | None = N
     config.data = protocol(protocol_key, procedural="procedural" in chosen)
     config.published = published(protocol_key)
     config.model = fields.model("space")
-    config.task = task(PRESENCE_PRIOR, SCALE_PRIOR if scale_prior is None else scale_prior)
+    config.task = task(PRESENCE_PRIOR, SCALE_PRIOR)
     # Adam for the background, which learns at once; RMSprop, slowly, for the objects.
     config.optimizer.learning_rate = 1e-3
     config.optimizer.groups = (("foreground/.*", {"name": "rmsprop", "learning_rate": 1e-5}),)
@@ -68,33 +65,21 @@ def scenes(protocol_key: str, chosen: set[str], *, scale_prior: float | None = N
     config.eval.evaluators = "segmentation,objects"
     config.eval.batch_size = 16
     if "small" in chosen:
-        _shrink(config, -1.5 if scale_prior is None else scale_prior)
+        _shrink(config)
     return config
 
 
-def _shrink(config: ConfigDict, scale_prior: float) -> None:
-    """Minutes on a CPU core: smaller in every way, faster schedules, objects that learn faster.
-
-    The background is as weak as it can be and its pixels deviate less than the objects': what is
-    not alike in all scenes is left to these. Objects are likely until they explain something, and
-    presence ends at a temperature at which it is hardly ever between 0 and 1.
-    """
-    config.model = fields.model(
-        "space", foreground_std=0.15, background_std=0.07, scale_prior_std=0.15, **_SMALL
-    )
-    presence_prior = {
-        "name": "piecewise",
-        "values": (0.5, 0.1, 0.03, 0.01),
-        "boundaries": (300, 600, 1_000),
-    }
-    config.task = task(presence_prior, scale_prior, linear(1.0, 0.5, 0, 1_000))
+def _shrink(config: ConfigDict) -> None:
+    """Minutes on a CPU core: smaller in every way, faster schedules, objects that learn faster."""
+    config.model = fields.model("space", **_SMALL)
+    config.task = task(linear(0.1, 0.01, 400, 1_000), linear(-1.0, -1.5, 1_000, 2_000))
     config.num_steps = 3_000
     config.data.size = _SMALL["image_size"]
     config.data.test = (0, 320)
     config.data.validation = (320, 640)
     config.data.train = (640, 4_000)
     config.data.max_records = 4_000
-    config.optimizer.groups = (("foreground/.*", {"name": "adam", "learning_rate": 1e-3}),)
+    config.optimizer.groups = (("foreground/.*", {"name": "rmsprop", "learning_rate": 1e-4}),)
     config.log_every = 100
     config.checkpoint_every = 1_000
 
