@@ -8,7 +8,7 @@ from akorn_jax.outputs import ModelOutput
 from akorn_jax.report import panels
 from akorn_jax.report.panels import interpolation, objects, slots
 from akorn_jax.training import train_state
-from configs import tetrominoes_gnm
+from configs import dsprites_gnm
 from tests.report.panels.test_slots import decode
 
 
@@ -67,7 +67,7 @@ def test_parts_are_asked_for():
 @pytest.fixture(scope="module")
 def config(data_dir):
     """GNM on the shared scenes of 32 x 32 pixels."""
-    config = tetrominoes_gnm.get_config("small,procedural")
+    config = dsprites_gnm.get_config("small,procedural")
     config.data.name = "tetrominoes/procedural"
     config.data_dir = str(data_dir)
     config.data.crop = (1, 1, 33, 33)
