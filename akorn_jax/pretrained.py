@@ -79,7 +79,10 @@ class Pretrained:
     def segmenter(self) -> Segmenter:
         """Segments pictures batch by batch."""
         return Segmenter(
-            *(self.model, self.task, self.config), step=self.step, task_state=self.task_state
+            *(self.model, self.task, self.config),
+            run_config.input_size(self.config),
+            step=self.step,
+            task_state=self.task_state,
         )
 
 

@@ -23,5 +23,6 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     if "small" in chosen:
         config.data.max_objects = 3
+        config.data.max_records = 12_000
         config.model.num_slots = 4
     return config

@@ -78,7 +78,7 @@ def draw_examples(draw: Draw, seed: int, scenes: range) -> Iterator[Arrays]:
     """The examples of a few scenes, drawn at once."""
     arrays = draw(seed, np.arange(scenes.start, scenes.stop))
     for i in range(len(scenes)):
-        yield _as_rgb({name: values[i] for name, values in arrays.items()})
+        yield as_rgb({name: values[i] for name, values in arrays.items()})
 
 
 def published(path: Path, schema: Schema, max_records: int | None) -> Stream:
@@ -86,7 +86,7 @@ def published(path: Path, schema: Schema, max_records: int | None) -> Stream:
     file = RecordFile(path)
     examples = itertools.islice(multi_object.decode(file, schema), max_records)
     origin = {"name": path.name, "asked": max_records, **fingerprint(path)}
-    return Stream(map(_as_rgb, examples), file.fraction, origin)
+    return Stream(map(as_rgb, examples), file.fraction, origin)
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def fingerprint(path: Path) -> dict[str, Any]:
     return {"bytes": size, "sample": digest.hexdigest()}
 
 
-def _as_rgb(record: Arrays) -> Arrays:
+def as_rgb(record: Arrays) -> Arrays:
     """One grey channel becomes three equal ones."""
     if record["image"].shape[-1] == 3:
         return record

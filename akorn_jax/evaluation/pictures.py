@@ -13,7 +13,6 @@ from flax import nnx
 from ml_collections import ConfigDict
 from PIL import Image
 
-from akorn_jax import run_config
 from akorn_jax.data.records import Examples
 from akorn_jax.evaluation import segmentation
 from akorn_jax.evaluation.predict import predict
@@ -54,14 +53,12 @@ class Segmenter:
         model: gives masks or features.
         task: calls it.
         config: of the run.
+        size: (height, width) that pictures are to have.
         step, task_state: those of the checkpoint.
 
     Attributes:
-        size: (height, width) that pictures are to have.
+        size: as given.
         batch_size: how many there are to a batch.
-
-    Raises:
-        UserError: the config does not say what size the model takes.
     """
 
     def __init__(
@@ -69,11 +66,12 @@ class Segmenter:
         model: nnx.Module,
         task: Task,
         config: ConfigDict,
+        size: tuple[int, int],
         *,
         step: int = 0,
         task_state: PyTree = (),
     ) -> None:
-        self.size = run_config.input_size(config)
+        self.size = size
         self.batch_size = config.eval.batch_size
         self._model, self._config, self._step, self._task_state = model, config, step, task_state
         self._task = copy.copy(task)
