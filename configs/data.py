@@ -280,6 +280,19 @@ PROTOCOLS["tetrominoes_one_color:akorn"] = {
     "name": "tetrominoes/procedural_one_color",
 }
 
+# The arena's scenes: those where neither colour nor place nor connectedness tells what is an
+# object, and Tetrominoes, where colour does; as many clusters as a scene has segments at most.
+_ARENA = {"test": (0, 320), "validation": (320, 640), "train": (640, 20_640)}
+PROTOCOLS["textured:arena"] = _protocol(
+    "multi_dsprites/textured_procedural", size=32, num_clusters=5, **_ARENA
+)
+PROTOCOLS["textured_64:arena"] = _protocol(
+    "multi_dsprites/textured_procedural_64", size=64, num_clusters=5, **_ARENA
+)
+PROTOCOLS["tetrominoes:arena"] = _protocol(
+    "tetrominoes/procedural", crop=(1, 1, 33, 33), size=32, num_clusters=4, **_ARENA
+)
+
 # Agglomerator (Garau et al. 2022): a fifth of train is validation. That of Lightning's data modules
 # is random by PyTorch's generator; here it is the end of the file, whose order is random already.
 for _name, _dataset, _train, _validation, _test, _size in (
@@ -368,6 +381,7 @@ PROTOCOLS["folder"] = _protocol(
     "folder",
     split={part: part for part in ("train", "validation", "test")},
     size=128,
+    count="listed",
     num_clusters=7,
     **_OWN_SPLITS,
 )

@@ -19,6 +19,7 @@ from configs import variants
 from configs.families import slot_attention
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, (*slot_attention.VARIANTS, "first_view"))
     view = "first_view" if "first_view" in chosen else "official"

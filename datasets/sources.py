@@ -34,12 +34,14 @@ class Source:
       max_records: prepare the first `max_records` records; None is all of them.
       seed: which endless set of scenes procedural variants draw from.
       parts: directories of scenes that processes have drawn each its part of; see `parts`.
+      skip_bad: pass over files of a folder that cannot be read, with a warning.
     """
 
     raw_dir: Path | None = None
     max_records: int | None = None
     seed: int = 0
     parts: tuple[Path, ...] = ()
+    skip_bad: bool = False
 
 
 @dataclasses.dataclass

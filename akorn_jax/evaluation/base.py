@@ -31,6 +31,7 @@ TOOLS = [
     "matching",
     "object_codes",
     "options",
+    "pictures",
     "plots",
     "predict",
     "result",

@@ -79,11 +79,16 @@ def segments(output: ModelOutput, batch: Mapping[str, Array]) -> dict[str, Array
         errors = output.recon - images.astype(jnp.float32) / 255
         found["mse"] = jnp.mean(errors**2, axis=(1, 2, 3))  # [B]
     if output.masks is not None:
-        masks = output.masks if images is None else resize_masks(output.masks, images.shape[1:3])
-        return {**found, "labels": jnp.argmax(masks, axis=1)}  # [B, H, W]
+        return {**found, "labels": jnp.argmax(masks_at(output, batch), axis=1)}  # [B, H, W]
     if output.features is not None:
         return {**found, "features": unit_vectors(output.features)}
     raise UserError("The model gives neither masks nor features to segment; choose evaluators.")
+
+
+def masks_at(output: ModelOutput, batch: Mapping[str, Array]) -> Array:
+    """A model's masks `[B, K, H, W]`, at the size of the images where the batch has any."""
+    images = batch.get("image")
+    return output.masks if images is None else resize_masks(output.masks, images.shape[1:3])
 
 
 def segment(
@@ -107,21 +112,25 @@ def label_maps(
             yield output
 
     with Workers(config.eval.num_workers or None) as workers, progress.bar(len(examples)) as bar:
-        outputs = watched()
-        first = next(outputs)
-        outputs = itertools.chain([first], outputs)
-        if "labels" in first:
-            results = (labels for output in outputs for labels in output["labels"])
-        else:
-            features = (f for output in outputs for f in output["features"])
-            results = clustering.iterate_cluster_maps(
-                features, config.data.num_clusters, workers, dims=config.eval.pca
-            )
-        for labels in results:
+        for labels in iterate_label_maps(watched(), config, workers):
             maps.append(clustering.upsample_nearest(labels, size))
             bar.update(len(maps))
     found = collect(iter(rest))
     return Prediction(np.stack(maps), found.pop("mse", None), found)
+
+
+def iterate_label_maps(
+    kept: Iterator[dict[str, Any]], config: ConfigDict, workers: Workers
+) -> Iterator[np.ndarray]:
+    """Label maps `[h, w]`, image by image, at the resolution of what `segments` kept."""
+    first = next(kept)
+    outputs = itertools.chain([first], kept)
+    if "labels" in first:
+        return (labels for output in outputs for labels in output["labels"])
+    features = (f for output in outputs for f in output["features"])
+    return clustering.iterate_cluster_maps(
+        features, config.data.num_clusters, workers, dims=config.eval.pca
+    )
 
 
 def scored(predictions: Mapping[str, Prediction], examples: Examples, config: ConfigDict) -> Result:
@@ -202,9 +211,9 @@ def baseline_maps(examples: Examples, config: ConfigDict) -> dict[str, np.ndarra
     workers = {"num_workers": config.eval.num_workers or None}
     maps = {"position": baselines.position(images, clusters)}
     if "patch_size" in config.model:
-        maps["token colors"] = baselines.token_colors(
-            images, clusters, patch_size=config.model.patch_size, **workers
-        )
+        patches = {"patch_size": config.model.patch_size, **workers}
+        maps["token colors"] = baselines.token_colors(images, clusters, **patches)
+        maps["token textures"] = baselines.token_textures(images, clusters, **patches)
     maps["pixel colors"] = baselines.pixel_colors(images, clusters, **workers)
     maps["color components"] = baselines.color_components(images, clusters, **workers)
     return maps
