@@ -22,6 +22,7 @@ from configs import variants
 from configs.families import iodine
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, iodine.VARIANTS)
     config = iodine.discovery("multi_dsprites:iodine", chosen, image_size=64, num_slots=6)

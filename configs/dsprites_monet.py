@@ -20,6 +20,7 @@ from configs import variants
 from configs.families import monet
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, monet.VARIANTS)
     config = monet.discovery(

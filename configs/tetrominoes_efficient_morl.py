@@ -21,6 +21,7 @@ from configs import variants
 from configs.families import efficient_morl
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, efficient_morl.VARIANTS)
     config = efficient_morl.discovery("tetrominoes:iodine", chosen, image_size=35, num_slots=4)
