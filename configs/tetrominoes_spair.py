@@ -38,7 +38,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.max_records = 12_000
         config.data.size = config.model.image_size = 24
         config.model.anchor_size = 16
-        config.num_steps = 3_000
+        config.num_steps = 800
     else:
         config.model.image_size = 32
         config.model.backbone_channels = (32, 64, 128)
