@@ -84,14 +84,10 @@ def _shrink(config: ConfigDict) -> None:
     config.checkpoint_every = 1_000
 
 
-def task(presence_prior: Any, scale_prior: Any, temperature: Any = 2.5) -> ConfigDict:
-    """The sum of all terms, under schedules of the two priors and of presence's temperature."""
+def task(presence_prior: Any, scale_prior: Any) -> ConfigDict:
+    """The sum of all terms, under schedules of the two priors."""
     return fields.task(
         "autoencoding",
         weights=dict.fromkeys(TERMS, 1.0),
-        options={
-            "presence_prior": presence_prior,
-            "scale_prior": scale_prior,
-            "temperature": temperature,
-        },
+        options={"presence_prior": presence_prior, "scale_prior": scale_prior},
     )
