@@ -36,8 +36,8 @@ class Task(base.Task):
         n = batch["puzzle"].shape[1]
         if getattr(model, "size", None) != n:
             raise UserError(
-                f"config.model.size={getattr(model, 'size', None)}: the boards have {n} rows; choose "
-                "a model for them, or other config.data."
+                f"config.model.size={getattr(model, 'size', None)}: the boards have {n} rows; "
+                "choose a model for them, or other config.data."
             )
 
     def apply(
