@@ -9,6 +9,7 @@ import io
 import pickle
 import struct
 import zipfile
+import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,9 +62,9 @@ def read(content: bytes, name: str) -> np.ndarray:
     Raises:
       DamagedFileError: it is no such file, is cut short, or holds anything but one tensor.
     """
-    file = io.BytesIO(content)
     try:
-        tensor, numbers = (_zipped if zipfile.is_zipfile(file) else _in_a_row)(file)
+        zipped = zipfile.is_zipfile(io.BytesIO(content))
+        tensor, numbers = (_zipped if zipped else _in_a_row)(io.BytesIO(content))
         if not isinstance(tensor, _Tensor):
             raise ValueError(f"it holds a {type(tensor).__name__}, no tensor")
         flat = np.frombuffer(numbers, tensor.storage.dtype, tensor.storage.size)
@@ -78,6 +79,7 @@ def read(content: bytes, name: str) -> np.ndarray:
     except (
         *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, EOFError, ValueError),
         *(KeyError, TypeError, AttributeError, IndexError, OverflowError, MemoryError),
+        *(RuntimeError, zlib.error),
     ) as error:
         raise DamagedFileError(f"{name}: is no tensor that PyTorch saved ({error})") from error
 

@@ -4,16 +4,17 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from akorn_jax.errors import UserError
 from configs import base, fields
 from configs.protocols import protocol
 from configs.published import published
 
 VARIANTS = ("small", "small6", "small9", "procedural")
-# Drawn boards that small variants are for, and their side.
+# Small variant -> its drawn boards, their side, and boards per step.
 _SMALL = {
-    "small": ("procedural_4x4", 4),
-    "small6": ("procedural_6x6", 6),
-    "small9": ("procedural", 9),
+    "small": ("procedural_4x4", 4, 100),
+    "small6": ("procedural_6x6", 6, 50),
+    "small9": ("procedural", 9, 50),
 }
 
 
@@ -36,11 +37,15 @@ def boards(name: str, chosen: set[str], learning_rate: float, **model: Any) -> C
     config.optimizer.clip_norm = 1.0
     config.ema.decay = 0.995
     config.ema.start = 100
-    for variant in chosen & _SMALL.keys():
-        data, size = _SMALL[variant]
+    small = sorted(chosen & _SMALL.keys())
+    if len(small) > 1:
+        raise UserError(f"variants {', '.join(small)} exclude each other; choose one.")
+    if small:
+        data, size, config.batch_size = _SMALL[small[0]]
         config.data = protocol(f"sudoku_{data}:akorn", procedural=False)
         config.published = ()
         model |= {"size": size, "channels": 64, "heads": 4}
+        model["num_steps"] = min(model["num_steps"], 8)
         config.num_steps = 2_000
         config.optimizer.learning_rate = 2e-3
         config.optimizer.schedule = "cosine"
