@@ -10,11 +10,11 @@ from configs.protocols import protocol
 from configs.published import published
 
 VARIANTS = ("small", "small6", "small9", "procedural")
-# Small variant -> its drawn boards, their side, and boards per step.
+# Small variant -> its drawn boards, their side, boards per step, most steps T of a layer.
 _SMALL = {
-    "small": ("procedural_4x4", 4, 100),
-    "small6": ("procedural_6x6", 6, 50),
-    "small9": ("procedural", 9, 50),
+    "small": ("procedural_4x4", 4, 100, 16),
+    "small6": ("procedural_6x6", 6, 50, 8),
+    "small9": ("procedural", 9, 50, 8),
 }
 
 
@@ -41,11 +41,11 @@ def boards(name: str, chosen: set[str], learning_rate: float, **model: Any) -> C
     if len(small) > 1:
         raise UserError(f"variants {', '.join(small)} exclude each other; choose one.")
     if small:
-        data, size, config.batch_size = _SMALL[small[0]]
+        data, size, config.batch_size, most_steps = _SMALL[small[0]]
         config.data = protocol(f"sudoku_{data}:akorn", procedural=False)
         config.published = ()
         model |= {"size": size, "channels": 64, "heads": 4}
-        model["num_steps"] = min(model["num_steps"], 8)
+        model["num_steps"] = min(model["num_steps"], most_steps)
         config.num_steps = 2_000
         config.optimizer.learning_rate = 2e-3
         config.optimizer.schedule = "cosine"
