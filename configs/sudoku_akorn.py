@@ -27,15 +27,14 @@ from configs.families import sudoku
 
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, sudoku.VARIANTS)
-    config = sudoku.boards(
+    return sudoku.boards(
         "akorn_sudoku",
         chosen,
         1e-3,
+        test_steps=128,
         num_steps=16,
         use_omega=True,
         global_omega=True,
         init_omega=0.5,
         learn_omega=True,
     )
-    config.eval.options.num_steps = 128
-    return config

@@ -25,6 +25,4 @@ from configs.families import sudoku
 
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, sudoku.VARIANTS)
-    config = sudoku.boards("itrsa_sudoku", chosen, 5e-4, num_steps=16)
-    config.eval.options.num_steps = 32
-    return config
+    return sudoku.boards("itrsa_sudoku", chosen, 5e-4, test_steps=32, num_steps=16)

@@ -22,5 +22,4 @@ from configs.families import sudoku
 
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, sudoku.VARIANTS)
-    config = sudoku.boards("itrsa_sudoku", chosen, 5e-4, num_layers=8, num_steps=1)
-    return config
+    return sudoku.boards("itrsa_sudoku", chosen, 5e-4, test_steps=1, num_layers=8, num_steps=1)

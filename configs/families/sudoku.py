@@ -18,13 +18,16 @@ _SMALL = {
 }
 
 
-def boards(name: str, chosen: set[str], learning_rate: float, **model: Any) -> ConfigDict:
+def boards(
+    name: str, chosen: set[str], learning_rate: float, *, test_steps: int, **model: Any
+) -> ConfigDict:
     """100 epochs of SATNet's 9,000 boards, or a small network on drawn boards.
 
     Args:
         name: of the model.
         chosen: variants of `VARIANTS`.
         learning_rate: of the published settings.
+        test_steps: T at evaluation, where the network is of the published size.
         model: arguments of the model.
     """
     config = base.get_config()
@@ -37,6 +40,7 @@ def boards(name: str, chosen: set[str], learning_rate: float, **model: Any) -> C
     config.optimizer.clip_norm = 1.0
     config.ema.decay = 0.995
     config.ema.start = 100
+    config.eval.options.num_steps = test_steps
     small = sorted(chosen & _SMALL.keys())
     if len(small) > 1:
         raise UserError(f"variants {', '.join(small)} exclude each other; choose one.")
@@ -44,6 +48,7 @@ def boards(name: str, chosen: set[str], learning_rate: float, **model: Any) -> C
         data, size, config.batch_size, most_steps = _SMALL[small[0]]
         config.data = protocol(f"sudoku_{data}:akorn", procedural=False)
         config.published = ()
+        config.eval.options = ConfigDict()
         model |= {"size": size, "channels": 64, "heads": 4}
         model["num_steps"] = min(model["num_steps"], most_steps)
         config.num_steps = 2_000
