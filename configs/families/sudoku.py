@@ -51,7 +51,8 @@ def boards(
         config.eval.options = ConfigDict()
         model |= {"size": size, "channels": 64, "heads": 4}
         model["num_steps"] = min(model["num_steps"], most_steps)
-        config.num_steps = 2_000
+        config.num_steps = 1_000
+        config.ema.decay = 0.9  # of so few steps a slower average is mostly of the first ones
         config.optimizer.learning_rate = 2e-3
         config.optimizer.schedule = "cosine"
         config.optimizer.warmup_steps = 50
