@@ -346,18 +346,13 @@ PROTOCOLS["sudoku_rrn:akorn"] = _protocol(
     num_clusters=1,
     **_OWN_SPLITS,
 )
-# Drawn boards: as many of 9x9 as SATNet's; of small ones more, of which few solutions are to learn.
-for _boards, _train in (
-    ("procedural", 9_000),
-    ("procedural_6x6", 50_000),
-    ("procedural_4x4", 50_000),
-):
+for _boards in ("procedural", "procedural_6x6", "procedural_4x4"):
     PROTOCOLS[f"sudoku_{_boards}:akorn"] = _protocol(
         f"sudoku/{_boards}",
         count="none",
-        train=(0, _train),
-        validation=(_train, _train + 500),
-        test=(_train + 500, _train + 1_500),
+        train=(0, 9_000),
+        validation=(9_000, 9_500),
+        test=(9_500, 10_500),
         num_clusters=1,
     )
     PROTOCOLS[f"sudoku_{_boards}_hard:akorn"] = _protocol(

@@ -10,11 +10,11 @@ from configs.protocols import protocol
 from configs.published import published
 
 VARIANTS = ("small", "small6", "small9", "procedural")
-# Small variant -> its drawn boards, their side, boards per step, most steps T of a layer.
+# Small variant -> its drawn boards, their side, and boards per step.
 _SMALL = {
-    "small": ("procedural_4x4", 4, 100, 16),
-    "small6": ("procedural_6x6", 6, 50, 8),
-    "small9": ("procedural", 9, 50, 8),
+    "small": ("procedural_4x4", 4, 100),
+    "small6": ("procedural_6x6", 6, 50),
+    "small9": ("procedural", 9, 50),
 }
 
 
@@ -45,14 +45,15 @@ def boards(
     if len(small) > 1:
         raise UserError(f"variants {', '.join(small)} exclude each other; choose one.")
     if small:
-        data, size, config.batch_size, most_steps = _SMALL[small[0]]
+        data, size, config.batch_size = _SMALL[small[0]]
         config.data = protocol(f"sudoku_{data}:akorn", procedural=False)
         config.published = ()
         config.eval.options = ConfigDict()
         model |= {"size": size, "channels": 64, "heads": 4}
-        model["num_steps"] = min(model["num_steps"], most_steps)
-        config.num_steps = 1_000
-        config.ema.decay = 0.9  # of so few steps a slower average is mostly of the first ones
+        model["num_steps"] = min(model["num_steps"], 8)
+        config.num_steps = 2_000
+        config.ema.decay = 0.0  # after so few steps an average lags far behind the last weights
+        config.ema.every = 1
         config.optimizer.learning_rate = 2e-3
         config.optimizer.schedule = "cosine"
         config.optimizer.warmup_steps = 50
