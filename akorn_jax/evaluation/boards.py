@@ -23,7 +23,7 @@ Array = jax.Array
 SINGLES = "singles, no search"
 ONE = "one start"
 HEADINGS = {"cell_accuracy": "blank cells", "board_accuracy": "boards"}
-# Dark and light enough for readers who see no colours.
+# Told apart by lightness and markers too.
 STYLES = {
     ONE: ("#222222", "o"),
     "least energy, summed": ("#0077bb", "s"),
@@ -40,7 +40,7 @@ class Evaluator(base.Evaluator):
     they also vote, for K times the compute of one: "least energy" takes the start whose energy in
     the last layer is least, summed over all steps (as published) or at the last; "majority" the
     most frequent digit of each cell; "rules checked" a start that keeps the rules, where there is
-    one. As boards have one solution, such a start is right: no other vote can be better.
+    one: as boards have one solution, it is right, and no other choice of a start can be better.
 
     Curves over steps (up to `config.eval.options.num_steps`) and over starts, of which fewer are
     means over disjoint groups, go to `figures/boards.png`, their numbers to `metrics.json`.
