@@ -4,6 +4,7 @@
     python launch.py --config=configs/demo.py:conv     # convolutional AKOrN, kernel 5
     python launch.py --config=configs/demo.py:itrsa    # the baselines, as small
     python launch.py --config=configs/demo.py:itrconv
+    python launch.py --config=configs/demo.py:vit
 
 Departures from the paper's recipe (configs/tetrominoes_akorn.py), which wants a GPU:
 
@@ -26,8 +27,9 @@ from configs import fields, variants
 from configs.families import akorn
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
-    chosen = variants.choose(variant, ("conv", "itrsa", "itrconv"))
+    chosen = variants.choose(variant, ("conv", "itrsa", "itrconv", "vit"))
     if len(chosen) > 1:
         raise UserError(f"variants {', '.join(sorted(chosen))} exclude each other; choose one.")
     config = akorn.contrastive_discovery("tetrominoes:akorn", size=32, procedural=True)
@@ -39,6 +41,8 @@ def get_config(variant: str = "") -> ConfigDict:
     size = {"channels": 32, "num_steps": 4, "patch_size": 4, "image_size": 32}
     if "itrsa" in chosen:
         config.model = fields.model("itrsa", heads=2, **size)
+    elif "vit" in chosen:  # a block for each of the others' steps
+        config.model = fields.model("itrsa", heads=2, **size | {"num_layers": 4, "num_steps": 1})
     elif "itrconv" in chosen:
         config.model = fields.model("itrconv", kernel_size=5, **size)
     else:

@@ -34,6 +34,7 @@ def predict(
     indices: Sequence[int] | None = None,
     trajectory: bool = False,
     starts: int | None = None,
+    first: int = 0,
 ) -> Iterator[PyTree]:
     """Runs a model on examples, batch by batch, and keeps of each what `reduce` gives.
 
@@ -54,6 +55,8 @@ def predict(
         trajectory: also give `reduce` what happened inside, step by step.
         starts: run each batch so often, one after the other, with other keys; the first run is that
             of one start.
+        first: what number the first example counts as, where they are a part of more; a multiple
+            of the batch size.
 
     Yields:
         Per batch, the arrays on the host, `[B, ...]`, or `[B, starts, ...]`.
@@ -76,7 +79,7 @@ def predict(
     for start in sorted(set((wanted // size * size).tolist())):
         rows = np.minimum(np.arange(start, start + size), len(examples) - 1)
         batch = {name: array[rows] for name, array in arrays.items()}
-        ctx = (jnp.asarray(step, jnp.int32), jax.random.fold_in(key, start), task_state)
+        ctx = (jnp.asarray(step, jnp.int32), jax.random.fold_in(key, first + start), task_state)
         output = _forward(graphdef, task, reduce, factor, starts, static, state, batch, ctx)
         if last is not None:
             yield jax.device_get(last)
