@@ -14,7 +14,7 @@ from datasets.scenes import random
 
 BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}  # rows and columns of a box, by the board's side
 
-# Boards of 17 givens, the fewest that a 9x9 board can have (McGuire et al. 2012): the first of
+# Boards of 17 givens, the fewest that a 9x9 board can have (McGuire et al. 2012): some of
 # Gordon Royle's collection. Taking givens away at random does not lead to boards of so few.
 FEWEST = 17
 SPARSE = (
