@@ -46,6 +46,7 @@ class ModelOutput:
             "attention" `[T, B, K, h, w]` of slots over the features, in [0, 1], sums to 1 over K;
             "masks" `[T, B, K, H, W]` of models that refine their masks;
             "levels" `[T, B, h, w, L, D]` of part-whole hierarchies;
+            "logits" `[S, B, ...]`, read out after each of the S steps `readout_steps(T)`;
             "interpolation" `[T, B, H, W, C]`, scenes on the way to another image's latent.
     """
 
@@ -62,3 +63,9 @@ class ModelOutput:
     embedding: Array | None = None
     logits: Array | None = None
     trajectory: dict[str, tuple[Array, ...]] | None = None
+
+
+def readout_steps(num_steps: int) -> list[int]:
+    """After which of T steps a trajectory has logits: 1, 2, 4, ... and the last."""
+    doubling = (2**i for i in range(num_steps.bit_length()))
+    return [*(step for step in doubling if step < num_steps), num_steps]

@@ -72,6 +72,16 @@ METHODS = {
         "slot_attention", "", "", "slot_attention", "results/slot_attention.md"
     ),
     **{
+        title: Method(stem, "", flags, "sudoku", "results/sudoku.md")
+        for title, stem, flags in (
+            ("Transformer", "transformer", ""),
+            ("ItrSA, T = 32", "itrsa", ""),
+            ("AKOrN, T = 128", "akorn", ""),
+            ("AKOrN, T = 128, K = 100", "akorn", "--config.eval.num_starts=100"),
+            ("AKOrN, T = 128, K = 4096", "akorn", "--config.eval.num_starts=4096"),
+        )
+    },
+    **{
         title: Method(stem, "", "", stem, f"results/{stem}.md")
         for title, stem in {
             "MONet": "monet",

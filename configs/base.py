@@ -90,6 +90,7 @@ def get_config() -> ConfigDict:
     config.eval.seed = 0  # of the initial oscillators
     config.eval.batch_size = 64
     config.eval.up_tiling = 1  # tiles per side; each is a forward pass
+    config.eval.num_starts = 1  # random starts of each puzzle, which vote; each is a forward pass
     config.eval.evaluators = ""  # modules of akorn_jax/evaluation, e.g. "segmentation,objects"
     config.eval.options = ConfigDict()  # of the model's call, e.g. options.num_slots=11
     config.eval.min_objects = 0  # with max_objects: which scenes count; both 0: the protocol's

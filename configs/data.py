@@ -343,6 +343,40 @@ for _size in (32, 28, 48):
         num_clusters=3,
     )
 
+# Sudoku as AKOrN has it: of SATNet's boards the first 9,000 and the last 1,000; all of RRN's tests.
+PROTOCOLS["sudoku_satnet:akorn"] = _protocol(
+    "sudoku/satnet",
+    count="none",
+    train=(0, 9_000),
+    validation=None,
+    test=(9_000, 10_000),
+    num_clusters=1,
+)
+PROTOCOLS["sudoku_rrn:akorn"] = _protocol(
+    "sudoku/rrn",
+    split={"train": "train", "validation": "valid", "test": "test"},
+    count="none",
+    num_clusters=1,
+    **_OWN_SPLITS,
+)
+for _boards in ("procedural", "procedural_6x6", "procedural_4x4"):
+    PROTOCOLS[f"sudoku_{_boards}:akorn"] = _protocol(
+        f"sudoku/{_boards}",
+        count="none",
+        train=(0, 9_000),
+        validation=(9_000, 9_500),
+        test=(9_500, 10_500),
+        num_clusters=1,
+    )
+    PROTOCOLS[f"sudoku_{_boards}_hard:akorn"] = _protocol(
+        f"sudoku/{_boards}_hard",
+        count="none",
+        train=None,
+        validation=None,
+        test=(0, 1_000),
+        num_clusters=1,
+    )
+
 # RAVENS robot data, as HHousen's object-discovery-pytorch reads them: the middle 500 columns of all
 # views, or with its "alternative crop" the table in the front view, squashed to a square.
 for _name, _crop in (
@@ -411,4 +445,6 @@ PROCEDURAL = {
     "small_norb/official": "part_whole/procedural_48",
     "imagenet_folder/288": "part_whole/procedural_48",
     **{f"part_whole/procedural_{size}": f"part_whole/procedural_{size}" for size in (28, 32, 48)},
+    "sudoku/satnet": "sudoku/procedural",
+    "sudoku/rrn": "sudoku/procedural_hard",
 }

@@ -14,6 +14,7 @@ _CLEVRTEX = "arXiv 2111.10265, as quoted by Baltaci and Aubry (2026)"
 _FG_ARI_AND_MBO = ("fg_ari", "mbo")
 _FG_ARI_AND_MIOU = ("fg_ari", "miou_clevrtex")
 _FG_ARI = ("fg_ari",)
+_BOARDS = ("board_accuracy",)
 _DTI_SPRITES = "arXiv 2104.14575"
 _CLASSES = ("class_acc", "class_miou")
 _PRECISION = ("ap_inf", "ap_1", "ap_0.5", "ap_0.25", "ap_0.125")
@@ -99,6 +100,30 @@ _TABLES: list[tuple[str, str, tuple[str, ...], dict[str, list[tuple[float, float
         },
     ),
     (
+        "sudoku_satnet:akorn",
+        _AKORN,
+        _BOARDS,
+        {
+            "Transformer": [(98.6, 0.3)],
+            "ItrSA, T = 32": [(95.7, 8.5)],
+            "AKOrN, T = 128": [(100.0, 0.0)],
+            "AKOrN, T = 128, K = 100": [(100.0, 0.0)],
+            "AKOrN, T = 128, K = 4096": [(100.0, 0.0)],
+        },
+    ),
+    (
+        "sudoku_rrn:akorn",
+        _AKORN,
+        _BOARDS,
+        {
+            "Transformer": [(5.2, 0.2)],
+            "ItrSA, T = 32": [(34.4, 5.4)],
+            "AKOrN, T = 128": [(51.7, 3.3)],
+            "AKOrN, T = 128, K = 100": [(81.6, 1.5)],
+            "AKOrN, T = 128, K = 4096": [(89.5, 2.5)],
+        },
+    ),
+    (
         "clevr10:clevrtex",
         _CLEVRTEX,
         _FG_ARI_AND_MIOU,
@@ -158,7 +183,10 @@ _TABLES: list[tuple[str, str, tuple[str, ...], dict[str, list[tuple[float, float
     ),
 ]
 # Datasets on which a model is tested that was trained by another protocol.
-TESTED_TOO = {"clevrtex_full:clevrtex": ("clevrtex_outd:clevrtex", "clevrtex_camo:clevrtex")}
+TESTED_TOO = {
+    "clevrtex_full:clevrtex": ("clevrtex_outd:clevrtex", "clevrtex_camo:clevrtex"),
+    "sudoku_satnet:akorn": ("sudoku_rrn:akorn",),
+}
 
 
 def published(key: str) -> tuple[dict[str, Any], ...]:

@@ -106,8 +106,10 @@ def colored(labels: np.ndarray, metadata: Mapping[str, Any]) -> np.ndarray:
 def _panel(example: Mapping[str, np.ndarray], title: str, metadata: Mapping[str, Any]) -> Image:
     """Image and masks side by side, the attributes below, a line an object in its colour.
 
-    Of a video its first frame, without attributes that change in time.
+    Of a video its first frame, without attributes that change in time; of a puzzle its boards.
     """
+    if "puzzle" in example:
+        return _boards(example, title)
     if "video" in example:
         example = _first_frame(example)
     image = example["image"]
@@ -132,6 +134,24 @@ def _panel(example: Mapping[str, np.ndarray], title: str, metadata: Mapping[str,
         color = tuple(colored(np.full((1, 1), label, np.uint8), metadata)[0, 0].tolist())
         draw.rectangle((0, top + 2, 8, top + 10), fill=color, outline=_INK)
         draw.text((13, top), _fitting(words, panel.width - 13, font), fill=_INK, font=font)
+    return panel
+
+
+def _boards(example: Mapping[str, np.ndarray], title: str) -> Image:
+    """A puzzle and its solution, whose other digits are in a colour."""
+    font = ImageFont.load_default(_FONT_SIZE)
+    panel = Image.new("RGB", (2 * _CELL + _GAP, _CELL + _LINE + 6), _PAPER)
+    draw = ImageDraw.Draw(panel)
+    side = _CELL // len(example["puzzle"])
+    for board, left in ((example["puzzle"], 0), (example["solution"], _CELL + _GAP)):
+        for (row, column), digit in np.ndenumerate(board):
+            x, y = left + column * side, row * side
+            draw.rectangle((x, y, x + side, y + side), outline=_NOBODY)
+            if digit:
+                ink = _INK if example["given"][row, column] else tuple(_PALETTE[4].tolist())
+                draw.text((x + side / 2, y + side / 2), str(digit), ink, font, anchor="mm")
+    words = [*title.split(", "), f"{np.sum(example['given'])} givens"]
+    draw.text((0, _CELL + 3), _fitting(words, panel.width, font), fill=_INK, font=font)
     return panel
 
 

@@ -100,8 +100,8 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 
 def as_rgb(record: Arrays) -> Arrays:
-    """One grey channel becomes three equal ones."""
-    if record["image"].shape[-1] == 3:
+    """One grey channel becomes three equal ones; boards of a puzzle have no image."""
+    if "image" not in record or record["image"].shape[-1] == 3:
         return record
     return record | {"image": np.repeat(record["image"], 3, axis=-1)}
 

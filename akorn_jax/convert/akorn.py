@@ -1,4 +1,4 @@
-"""Official names of AKOrN and ItrSA (object discovery)."""
+"""Official names of AKOrN and ItrSA (object discovery), and of the layers that others share."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,7 @@ from flax import nnx
 
 from akorn_jax.convert.layout import (
     Entry,
+    Layout,
     channels,
     convolution,
     identity,
@@ -19,6 +20,7 @@ from akorn_jax.layers.attention import Attention
 from akorn_jax.layers.head import ProjectionHead
 from akorn_jax.layers.kuramoto import KuramotoLayer, ScaleAndBias
 from akorn_jax.layers.patch import PatchEmbedding
+from akorn_jax.layers.readout import Readout
 from akorn_jax.models import akorn, itrsa
 
 
@@ -39,11 +41,10 @@ def _akorn(model: akorn.Model) -> Iterator[Entry]:
         yield Entry("pemb_c", model.position_c, table())
         yield Entry("pemb_x", model.position_x, table())
     for l, layer in enumerate(model.layers):
-        yield from _kuramoto(f"layers.{l}.0", layer)
+        yield from kuramoto(f"layers.{l}.0", layer)
         readout = model.readouts[l]
         if readout is not None:
-            yield from _affine(f"layers.{l}.1.invconv", readout.project, pointwise())
-            yield Entry(f"layers.{l}.1.bias", readout.bias, identity())
+            yield from norms(f"layers.{l}.1", readout)
         if l < len(model.readouts_x) and model.readouts_x[l] is not None:
             yield from _affine(f"layers.{l}.2", model.readouts_x[l], pointwise())
     yield from _head(model.head)
@@ -56,7 +57,7 @@ def _itrsa(model: itrsa.Model) -> Iterator[Entry]:
     for l, block in enumerate(model.blocks):
         prefix = f"transformer_encoder.{l}"
         yield from _layer_norm(f"{prefix}.layernorm1", block.norm)
-        yield from _attention(f"{prefix}.attn", block.mixer)
+        yield from attention(f"{prefix}.attn", block.mixer, pointwise())
         yield from _layer_norm(f"{prefix}.layernorm2", block.mlp_norm)
         yield from _affine(f"{prefix}.mlp.0", block.mlp.hidden, pointwise())
         yield from _affine(f"{prefix}.mlp.2", block.mlp.out, pointwise())
@@ -83,11 +84,18 @@ def _head(module: ProjectionHead) -> Iterator[Entry]:
     yield from _affine("out.5", module.out, linear())
 
 
-def _kuramoto(name: str, layer: KuramotoLayer) -> Iterator[Entry]:
+def norms(name: str, readout: Readout) -> Iterator[Entry]:
+    """A readout of norms."""
+    yield from _affine(f"{name}.invconv", readout.project, pointwise())
+    yield Entry(f"{name}.bias", readout.bias, identity())
+
+
+def kuramoto(name: str, layer: KuramotoLayer) -> Iterator[Entry]:
+    """A Kuramoto layer."""
     if layer.omega is not None:
         yield Entry(f"{name}.omg.omg_param", layer.omega.vectors, identity())
     if isinstance(layer.J, Attention):
-        yield from _attention(f"{name}.connectivity", layer.J)
+        yield from attention(f"{name}.connectivity", layer.J, pointwise())
     else:
         yield from _affine(f"{name}.connectivity", layer.J, convolution())
     if layer.norm is not None:
@@ -96,8 +104,10 @@ def _kuramoto(name: str, layer: KuramotoLayer) -> Iterator[Entry]:
         yield Entry(f"{name}.c_norm.bias", layer.norm.bias, identity())
 
 
-def _attention(name: str, module: Attention) -> Iterator[Entry]:
-    """Officially the head is the fastest index of a channel; here it is the slowest.
+def attention(name: str, module: Attention, kernel: Layout) -> Iterator[Entry]:
+    """Self-attention whose projections are of a kind `pointwise()` or `linear()`.
+
+    Officially the head is the fastest index of a channel; here it is the slowest.
 
     Within a head, GTA officially pairs the dimensions 2 f and 2 f + 1; here f and f + d / 2.
     """
@@ -107,9 +117,9 @@ def _attention(name: str, module: Attention) -> Iterator[Entry]:
         dims = np.concatenate([dims[0::2], dims[1::2]])
     order = (dims[None, :] * module.heads + np.arange(module.heads)[:, None]).reshape(-1)
     order_qkv = np.concatenate([order, size + order, 2 * size + order])
-    yield Entry(f"{name}.W_qkv.weight", module.qkv.kernel, pointwise().then(1, order_qkv))
+    yield Entry(f"{name}.W_qkv.weight", module.qkv.kernel, kernel.then(1, order_qkv))
     yield Entry(f"{name}.W_qkv.bias", module.qkv.bias, identity().then(0, order_qkv))
-    yield Entry(f"{name}.W_o.weight", module.out.kernel, pointwise().then(0, order))
+    yield Entry(f"{name}.W_o.weight", module.out.kernel, kernel.then(0, order))
     yield Entry(f"{name}.W_o.bias", module.out.bias, identity())
     if module.gta is not None:
         for which in "qkvo":

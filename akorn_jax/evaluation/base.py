@@ -51,10 +51,13 @@ class Evaluator(abc.ABC):
     Attributes:
         trajectory: whether `reduce` is to see what happened inside the model, step by step.
         reference: a part of the protocol, e.g. "train", that `fit` is to see first; "" is none.
+        starts: how often each example is run, from other random numbers; `score` then sees arrays
+            `[B, starts, ...]`. None: once, and `[B, ...]`.
     """
 
     trajectory: bool = False
     reference: str = ""
+    starts: int | None = None
 
     def __init__(self, config: ConfigDict, task: Task) -> None:
         self.config = config
@@ -140,6 +143,7 @@ def evaluate(
                     task_state=task_state,
                     reduce=evaluator.reduce,
                     trajectory=evaluator.trajectory,
+                    starts=evaluator.starts,
                 )
                 for method, model in models.items()
             }

@@ -33,6 +33,7 @@ def predict(
     task_state: PyTree = (),
     indices: Sequence[int] | None = None,
     trajectory: bool = False,
+    starts: int | None = None,
     first: int = 0,
 ) -> Iterator[PyTree]:
     """Runs a model on examples, batch by batch, and keeps of each what `reduce` gives.
@@ -52,11 +53,13 @@ def predict(
         indices: run only the batches that hold these examples, whole, since what is random in a
             model depends on its batch; give only their rows, in ascending order of index.
         trajectory: also give `reduce` what happened inside, step by step.
+        starts: run each batch so often, one after the other, with other keys; the first run is that
+            of one start.
         first: what number the first example counts as, where they are a part of more; a multiple
             of the batch size.
 
     Yields:
-        Per batch, the arrays on the host.
+        Per batch, the arrays on the host, `[B, ...]`, or `[B, starts, ...]`.
 
     Raises:
         UserError: the options or the up-tiling do not fit the model.
@@ -77,7 +80,7 @@ def predict(
         rows = np.minimum(np.arange(start, start + size), len(examples) - 1)
         batch = {name: array[rows] for name, array in arrays.items()}
         ctx = (jnp.asarray(step, jnp.int32), jax.random.fold_in(key, first + start), task_state)
-        output = _forward(graphdef, task, reduce, factor, static, state, batch, ctx)
+        output = _forward(graphdef, task, reduce, factor, starts, static, state, batch, ctx)
         if last is not None:
             yield jax.device_get(last)
         places = wanted[(wanted >= start) & (wanted < start + size)] - start
@@ -91,12 +94,13 @@ def collect(kept: Iterator[PyTree]) -> PyTree:
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *kept)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
 def _forward(
     graphdef: nnx.GraphDef,
     task: Task,
     reduce: Reduce,
     factor: int,
+    starts: int | None,
     static: tuple[tuple[str, Any], ...],
     state: nnx.State,
     batch: dict[str, Array],
@@ -105,8 +109,16 @@ def _forward(
     """A batch; compiled once for a model's structure and settings."""
     model = nnx.merge(graphdef, state)
     context = Context(*ctx, train=False)
+
+    def once(key: Array) -> PyTree:
+        return reduce(task.apply(model, batch, context.with_key(key), **dict(static)), batch)
+
+    if starts is not None:
+        others = jax.vmap(jax.random.fold_in, (None, 0))(context.key, jnp.arange(1, starts))
+        found = jax.lax.map(once, jnp.concatenate([context.key[None], others]))
+        return jax.tree.map(lambda array: jnp.swapaxes(array, 0, 1), found)
     if factor == 1:
-        return reduce(task.apply(model, batch, context, **dict(static)), batch)
+        return once(context.key)
     images = batch[task.inputs].astype(jnp.float32) / 255
     tiles = up_tiling.tiles(images, factor, model.patches.patch_size)
     keys = jax.random.split(context.key, len(tiles))

@@ -102,7 +102,15 @@ def segment(
 def label_maps(
     kept: Iterator[dict[str, Any]], examples: Examples, config: ConfigDict
 ) -> Prediction:
-    """Label maps from what `segments` kept; features are clustered by worker processes."""
+    """Label maps from what `segments` kept; features are clustered by worker processes.
+
+    Raises:
+        UserError: the data have no images.
+    """
+    if examples.images is None and examples.segmentation is None:
+        raise UserError(
+            f"{config.data.name}: has no images to segment; choose other config.eval.evaluators."
+        )
     size = (examples.images if examples.segmentation is None else examples.segmentation).shape[1:3]
     maps, rest = [], []
 

@@ -65,7 +65,11 @@ class IteratedBlock(nnx.Module):
         if self.remat:
             step = jax.checkpoint(step)
         x, steps = jax.lax.scan(step, x, None, num_steps, unroll=num_steps if self.unroll else 1)
-        return x + self.mlp(self.mlp_norm(x)), steps
+        return self.finish(x), steps
+
+    def finish(self, x: Array) -> Array:
+        """The block's output `[..., C]` of the tokens after their last step."""
+        return x + self.mlp(self.mlp_norm(x))
 
 
 class IteratedNetwork(nnx.Module):

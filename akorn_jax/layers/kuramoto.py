@@ -6,7 +6,7 @@ omega the natural frequencies, gamma the step size and T the number of steps.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -109,6 +109,18 @@ def kuramoto(
         states = jnp.concatenate([states, x[None]])  # [T + 1, B, h, w, C]
         steps = states, jnp.concatenate([energies, energy(x, J(x) + c)[None]])
     return x, steps
+
+
+def as_trajectory(states: Sequence[Array], energies: Sequence[Array]) -> dict[str, tuple]:
+    """What `kuramoto` gave per layer, `[T + 1, B, h, w, C]` and `[T + 1, B]`, by the names of
+    `ModelOutput.trajectory`."""
+    return {
+        "initial": tuple(x[0] for x in states),
+        "oscillators": tuple(x[1:] for x in states),
+        # Row 0 is the reference's placeholder, the energy after the last step stands apart.
+        "energies": tuple(jnp.pad(e[:-1], ((1, 0), (0, 0))) for e in energies),
+        "final_energy": tuple(e[-1] for e in energies),
+    }
 
 
 class Omega(nnx.Module):

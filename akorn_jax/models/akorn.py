@@ -8,35 +8,16 @@ from flax import nnx
 
 from akorn_jax.layers.buffer import Buffer
 from akorn_jax.layers.head import ProjectionHead
-from akorn_jax.layers.kuramoto import KuramotoLayer
+from akorn_jax.layers.kuramoto import KuramotoLayer, as_trajectory
 from akorn_jax.layers.linear import linear
 from akorn_jax.layers.noise import Noise
 from akorn_jax.layers.patch import PatchEmbedding, pair, rescale, token_grid
 from akorn_jax.layers.position import sinusoidal_table
 from akorn_jax.layers.precision import KEEP
+from akorn_jax.layers.readout import Readout
 from akorn_jax.outputs import ModelOutput
 
 Array = jax.Array
-
-
-class Readout(nnx.Module):
-    """Oscillators `[..., C]` to the next stimulus `[..., C]`: norms of N-vectors, plus a bias.
-
-    The norm does not change when the N-vector turns: what is read out is the synchrony. It is
-    computed in float32.
-    """
-
-    def __init__(self, channels: int, oscillator_dim: int, *, rngs: nnx.Rngs) -> None:
-        self.oscillator_dim = oscillator_dim
-        self.project = linear(channels, channels * oscillator_dim, keep_float32=True, rngs=rngs)
-        self.bias = nnx.Param(jnp.zeros(channels), **KEEP)
-
-    def __call__(self, x: Array) -> Array:
-        y = self.project(x).reshape(*x.shape, self.oscillator_dim)
-        squared = jnp.sum(y**2, axis=-1)
-        positive = squared > 0  # the norm's gradient at zero is zero, not NaN
-        norm = jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
-        return norm + self.bias[...]
 
 
 class Model(nnx.Module):
@@ -185,19 +166,8 @@ class Model(nnx.Module):
         return ModelOutput(
             features=c,
             embedding=self.head(c),
-            trajectory=_trajectory(states, energies) if trajectory else None,
+            trajectory=as_trajectory(states, energies) if trajectory else None,
         )
-
-
-def _trajectory(states: Sequence[Array], energies: Sequence[Array]) -> dict[str, tuple]:
-    """Per layer, oscillators before the first step and after each, as `ModelOutput` has them."""
-    return {
-        "initial": tuple(x[0] for x in states),
-        "oscillators": tuple(x[1:] for x in states),
-        # Row 0 is the reference's placeholder, the energy after the last step stands apart.
-        "energies": tuple(jnp.pad(e[:-1], ((1, 0), (0, 0))) for e in energies),
-        "final_energy": tuple(e[-1] for e in energies),
-    }
 
 
 def _initial_oscillators(c: Array, key: Array | Noise | None, x0: Array | None) -> Array:

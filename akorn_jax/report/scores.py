@@ -14,8 +14,9 @@ from akorn_jax.report.run import Run
 
 SEGMENTATION = {"fg_ari": "FG-ARI", "mbo": "mBO", "ari": "ARI", "miou": "mIoU", "mse": "MSE"}
 CLASSIFICATION = {"top1_error": "top-1 error", "knn_accuracy": "k-NN accuracy"}
+BOARDS = {"board_accuracy": "boards", "cell_accuracy": "blank cells"}
 # What a run is best known for first.
-NAMES = HEADINGS | SEGMENTATION | CLASSIFICATION
+NAMES = HEADINGS | SEGMENTATION | CLASSIFICATION | BOARDS
 DCI = ("disentanglement", "completeness", "informativeness")
 ERRORS = ("mse", "top1_error")  # less is better
 SCENES = ("name", "crop", "size", "interpolation")  # fields of `config.data`: what scenes show

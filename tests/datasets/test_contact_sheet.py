@@ -25,6 +25,18 @@ def test_a_sheet_holds_the_images(tmp_path):
     assert np.asarray(Image.open(path)).shape[1] < 450  # one scene is left
 
 
+def test_boards_are_shown_with_their_solutions(tmp_path):
+    prepare("sudoku/procedural_4x4", tmp_path, max_records=2)
+    path = contact_sheet("sudoku/procedural_4x4", tmp_path, tmp_path / "sheet.png")
+    record = tfds.builder("sudoku/procedural_4x4", data_dir=tmp_path).as_data_source(split="train")[
+        0
+    ]
+    sheet = np.asarray(Image.open(path).convert("RGB"))[8:, 8:]
+    cells = np.stack(np.split(np.stack(np.split(sheet[:192, :192], 4)), 4, axis=2), axis=1)
+    inner = cells[:, :, 4:-4, 4:-4].reshape(4, 4, -1)
+    np.testing.assert_array_equal(inner.min(axis=-1) < 255, record["given"] == 1)
+
+
 def test_refuses_what_is_not_there(tmp_path):
     with pytest.raises(DatasetError, match="is not prepared"):
         contact_sheet("tetrominoes/procedural", tmp_path, tmp_path / "sheet.png")

@@ -30,8 +30,9 @@ class Layer(NamedTuple):
 
 
 def applies(output: ModelOutput) -> bool:
-    """Whether the model iterates oscillators or tokens."""
-    return not {"oscillators", "tokens"}.isdisjoint(output.trajectory or ())
+    """Whether the model iterates oscillators or tokens, whose clusters are an image's segments."""
+    iterates = not {"oscillators", "tokens"}.isdisjoint(output.trajectory or ())
+    return iterates and output.features is not None
 
 
 def render(run: Run, outputs: Mapping[int, ModelOutput], examples: Examples) -> dict[str, Any]:
