@@ -71,7 +71,7 @@ ABSENT = {
     "agglomerator": "learns from the classes of images, which these scenes do not have, and gives "
     "levels of features, no segments.",
     "set_prediction": "learns the properties of objects from labels, and gives no segments.",
-    "vit": "is DINO's, pretrained, whose features DINOSAUR explains; the ViT here is an `itrsa`.",
+    "vit": "is DINO's, pretrained, whose features DINOSAUR explains; the ViT here is trained.",
 }
 SCENES = {name: f"{name}:arena" for name in ("textured", "textured_64", "tetrominoes")}
 
