@@ -39,12 +39,13 @@ def started(profile):
 
 
 def fetched(driver):
-    """Addresses that were asked for, but for those that hold their content."""
+    """Addresses that were asked for, but for those that hold their content and the browser's own,
+    whose first page may still be loading."""
     events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     urls = [
         e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"
     ]
-    return [url for url in urls if not url.startswith("data:")]
+    return [url for url in urls if not url.startswith(("data:", "chrome:"))]
 
 
 def check_fetches_and_complaints(driver, address):
