@@ -122,6 +122,7 @@ def load(out: Path, scenes: str, overrides: Sequence[str]) -> Scenes:
     if not path.exists():
         content = io.BytesIO()
         np.savez_compressed(content, **baseline_maps(examples, config))
+        path.parent.mkdir(parents=True, exist_ok=True)
         storage.write(epath.Path(path), content.getvalue())
     with np.load(path) as kept:
         maps = {name: kept[name] for name in TRIVIAL if name in kept}
