@@ -28,7 +28,7 @@ test: $(VENV)/.installed
 
 ## make test-slow   run the tests that take minutes
 test-slow: $(VENV)/.installed
-	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest -n $(JOBS) -m slow
 
 $(BEAM_VENV)/.installed: requirements.txt requirements-beam.txt requirements-dev.txt
 	$(PYTHON) -m venv $(BEAM_VENV)
@@ -50,7 +50,7 @@ format: $(VENV)/.installed
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-## make bench       measure, with the figures in $(RESULTS); BASELINE=DIR is a clone of the official
+## make bench       measure, with the figures in $(RESULTS); BASELINE=DIR is a clone of AKOrN's official
 ##                  code to compare with, BASELINE_PYTHON=PATH a Python for its converter (TensorFlow)
 bench: $(VENV)/.installed
 	$(RUN) -m benchmarks.train_step --output=$(RESULTS)/train_step.json \

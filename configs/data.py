@@ -343,16 +343,50 @@ for _size in (32, 28, 48):
         num_clusters=3,
     )
 
-# The config that draws data of the same kind, for the variant `procedural` of a recipe.
+# RAVENS robot data, as HHousen's object-discovery-pytorch reads them: the middle 500 columns of all
+# views, or with its "alternative crop" the table in the front view, squashed to a square.
+for _name, _crop in (
+    ("official", (0, 70, 480, 570)),
+    ("first_view", (232, 50, 470, 590)),
+):
+    PROTOCOLS[f"ravens_{_name}:hhousen"] = _protocol(
+        f"ravens/{_name}",
+        split={"train": "train", "validation": "test", "test": "test"},
+        crop=_crop,
+        size=128,
+        interpolation="bilinear",
+        count="listed",
+        num_clusters=12,
+        **_OWN_SPLITS,
+    )
+# GENESIS-V2 on Sketchy: the prepared frames as they are, 10 slots.
+PROTOCOLS["sketchy:genesis"] = _protocol(
+    "sketchy/official",
+    split={"train": "train", "validation": "validation", "test": "test"},
+    count="none",
+    num_clusters=10,
+    **_OWN_SPLITS,
+)
+# What AKOrN's converter has already cut and split.
+for _name, _clusters in (("tetrominoes", 4), ("multi_dsprites", 7), ("clevr6", 11)):
+    PROTOCOLS[f"akorn_npz_{_name}:akorn"] = _protocol(
+        f"akorn_npz/{_name}",
+        split={"train": "train", "validation": "validation", "test": "test"},
+        num_clusters=_clusters,
+        **_OWN_SPLITS,
+    )
+
 # Pictures of one's own: config.data.raw_dir is their folder, split by a hash of their paths.
 PROTOCOLS["folder"] = _protocol(
     "folder",
     split={part: part for part in ("train", "validation", "test")},
     size=128,
+    count="listed",
     num_clusters=7,
     **_OWN_SPLITS,
 )
 
+# The config that draws data of the same kind, for the variant `procedural` of a recipe.
 PROCEDURAL = {
     "tetrominoes/official": "tetrominoes/procedural",
     "shapes/official": "shapes/procedural",
@@ -364,6 +398,8 @@ PROCEDURAL = {
         for kind in ("binarized", "colored_on_grayscale", "colored_on_colored")
     },
     **{f"movi/{letter}_256": "clevrtex_like/full" for letter in "abcde"},
+    **{f"ravens/{kind}": "clevrtex_like/full" for kind in ("official", "first_view")},
+    "sketchy/official": "clevrtex_like/full",
     **{
         f"clevrtex/{kind}": f"clevrtex_like/{kind}"
         for kind in ("full", "pbg", "vbg", "grassbg", "camo", "outd")

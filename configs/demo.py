@@ -27,6 +27,7 @@ from configs import fields, variants
 from configs.families import akorn
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, ("conv", "itrsa", "itrconv", "vit"))
     if len(chosen) > 1:

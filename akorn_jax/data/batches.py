@@ -7,6 +7,7 @@ rows of a batch that its own devices work on.
 
 import collections
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,9 @@ Array = jax.Array
 RESIDENT_SHARE = 0.5  # of a device's memory that resident scenes may take
 CHUNKS_ON_DEVICE = 2  # calls of the compiled step for which a stream is ahead
 MAX_THREADS = 8  # that read a stream within one process
+WORKER_BUFFER = 2  # chunks that a reading process is ahead
+SHARED_MEMORY = "/dev/shm"  # where Linux keeps what processes share
+SEMAPHORES = 1 << 20  # bytes for them there, a page each, and some more
 
 
 class Batches(NamedTuple):
@@ -191,8 +195,12 @@ class Streaming:
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
         dataset = chunks.to_iter_dataset(options)
         if self._num_workers:
+            size = sum(array.nbytes for array in chunks[0].values())
+            check_shared_memory(self._num_workers, size * self._num_workers * (WORKER_BUFFER + 1))
             dataset = dataset.mp_prefetch(
-                grain.MultiprocessingOptions(self._num_workers, per_worker_buffer_size=2)
+                grain.MultiprocessingOptions(
+                    self._num_workers, per_worker_buffer_size=WORKER_BUFFER
+                )
             )
         return iter(dataset)
 
@@ -252,6 +260,26 @@ def fields(
             **examples.attributes,
         }
     return {name: examples[name] for name in names}
+
+
+def check_shared_memory(num_workers: int, num_bytes: int, directory: str = SHARED_MEMORY) -> None:
+    """Refuses processes that could not hand over their batches; containers often have 64 MB.
+
+    Raises:
+        UserError: Linux keeps shared memory in `directory`, which has less room, or is read-only.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    writable = os.access(directory, os.W_OK)
+    free = shutil.disk_usage(directory).free if writable else 0
+    needed = num_bytes + SEMAPHORES
+    if free < needed:
+        state = f"has {free / 1e6:.1f} MB free" if writable else "cannot be written to"
+        raise UserError(
+            f"config.data.num_workers={num_workers}: {directory} {state}, where the reading "
+            f"processes need {needed / 1e6:.1f} MB; enlarge it (docker run --shm-size=2g), or set "
+            "config.data.num_workers=0, which reads by threads."
+        )
 
 
 def check_fits(num_scenes: int, scene_bytes: float, mesh: Mesh) -> None:

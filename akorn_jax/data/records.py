@@ -34,6 +34,7 @@ DAMAGE = (
 BLOCK = 128  # records that are read at a time
 # What `num_objects` looks at.
 COUNT_FIELD = {"visible": "segmentation", "listed": "visibility", "none": None}
+INTERPOLATIONS = ("nearest", "bilinear")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -431,8 +432,17 @@ def transform(
 
 def _cut(array: np.ndarray, data: Mapping[str, Any], interpolation: str) -> np.ndarray:
     """An image or a label map with the protocol's crop and size."""
+    if interpolation not in INTERPOLATIONS:
+        choices = ", ".join(INTERPOLATIONS)
+        raise UserError(f"config.data.interpolation={interpolation!r}: choose one of {choices}.")
     if data["crop"] is not None:
         top, left, bottom, right = data["crop"]
+        height, width = array.shape[:2]
+        if not (0 <= top < bottom <= height and 0 <= left < right <= width):
+            raise UserError(
+                f"config.data.crop={(top, left, bottom, right)}: the images have {height} rows and "
+                f"{width} columns; give (top, left, bottom, right) within them, or none."
+            )
         array = array[top:bottom, left:right]
     if data["size"] is None or array.shape[:2] == (data["size"], data["size"]):
         return array

@@ -87,3 +87,11 @@ def test_the_stored_scenes_of_too_small_a_set_are_refused_like_those_loaded(tiny
     tiny.data.train = (0, 1000)
     with pytest.raises(UserError, match=r"has 128 scenes that fit, train=\(0, 1000\) needs 1000"):
         records.OnDisk(tiny.data, "train", tiny.data_dir)
+
+
+def test_reading_processes_need_shared_memory(tmp_path):
+    batches.check_shared_memory(2, 1000, str(tmp_path))
+    with pytest.raises(UserError, match=r"num_workers=2: .* MB free, .*need .* MB.*num_workers=0"):
+        batches.check_shared_memory(2, 10**21, str(tmp_path))
+    with pytest.raises(UserError, match=r"num_workers=2: .*missing cannot be written to"):
+        batches.check_shared_memory(2, 1000, str(tmp_path / "missing"))

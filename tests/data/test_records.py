@@ -30,6 +30,22 @@ def test_load_cuts_the_protocols_slice_and_crop(tiny, data_dir):
     assert records.load(tiny.data, "train", data_dir).records[0] == 32
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("crop", (6, 6, 9, 9), r"crop=\(6, 6, 9, 9\): the images have 4 rows and 5 columns"),
+        ("crop", (0, 0, 5, 5), r"crop=\(0, 0, 5, 5\): the images have 4 rows"),
+        ("crop", (3, 0, 3, 4), r"crop=\(3, 0, 3, 4\)"),
+        ("crop", (-2, 0, 4, 4), r"crop=\(-2, 0, 4, 4\)"),
+        ("interpolation", "Nearest", "interpolation='Nearest': choose one of nearest, bilinear"),
+    ],
+)
+def test_a_crop_or_interpolation_that_means_nothing_is_refused(field, value, expected):
+    image = np.zeros((4, 5, 3), np.uint8)
+    with pytest.raises(UserError, match=expected):
+        records.transform({"image": image}, NO_CROP | {field: value})
+
+
 @pytest.mark.parametrize("bounds", [(None, None), (3, 3)])
 @pytest.mark.parametrize("names", [("image",), ("segmentation", "color"), ("visibility",)])
 def test_some_fields_are_those_of_whole_scenes(tiny, data_dir, bounds, names):

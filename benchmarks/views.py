@@ -1,0 +1,115 @@
+"""What torchvision's views, which round to 8 bits after each operation, change in a training.
+
+    python -m benchmarks.views --seeds=3 --steps=600 --batch_size=32 --data_dir=DIR --output=FILE
+
+The demo's AKOrN is trained twice from the same weights, over the same scenes in the same order: on
+this repository's views (`akorn_jax/data/augment.py`, floats on the device), and on views that
+torchvision makes of PIL images in the official code's order of operations. All else is the same.
+Reported is the loss by hundreds of steps, and the difference of each seed's pair. It needs
+torchvision.
+"""
+
+import argparse
+from collections.abc import Callable
+from unittest import mock
+
+import jax
+import numpy as np
+import torch
+from ml_collections import ConfigDict
+from PIL import Image
+from torchvision import transforms
+
+from akorn_jax import optimizer, run_config, train
+from akorn_jax.data import augment, records
+from akorn_jax.runtime import sharding
+from akorn_jax.training import train_state
+from benchmarks import machine
+
+WINDOW = 100  # steps that a figure is a mean over
+
+
+def main() -> None:
+    """Trains what is asked for and prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--data_dir", default="data")
+    parser.add_argument("--output", help="a JSON file")
+    options = parser.parse_args()
+    config = run_config.from_recipe("configs/demo.py")
+    config.batch_size, config.num_steps = options.batch_size, options.steps
+    scenes = records.load(config.data, "train", options.data_dir).images
+    results = {"ours": [], "torchvision": []}
+    for seed in range(options.seeds):
+        config.seed = seed
+        results["ours"].append(losses(config, scenes))
+        # The batches hold the views already.
+        with mock.patch.object(augment, "views", lambda _, key, images, num_views: images):
+            results["torchvision"].append(losses(config, scenes, torchvision_views))
+        for kind, rows in results.items():
+            print(f"{kind:12} seed {seed}:", *(f"{value:.3f}" for value in rows[-1]), flush=True)
+    ours, theirs = (np.array(results[kind]) for kind in results)
+    differences = theirs - ours  # [seeds, windows]
+    spread = differences.std(0, ddof=1) / len(differences) ** 0.5 if len(differences) > 1 else None
+    print("torchvision - ours:", *(f"{value:+.3f}" for value in differences.mean(0)))
+    if spread is not None:
+        print("standard error:    ", *(f"{value:.3f}" for value in spread))
+    if options.output:
+        machine.write(options.output, {"losses": results, "differences": differences.tolist()})
+
+
+def losses(
+    config: ConfigDict,
+    scenes: np.ndarray,
+    views: Callable[[ConfigDict, np.ndarray], np.ndarray] | None = None,
+) -> list[float]:
+    """Mean training loss of each `WINDOW` steps.
+
+    Args:
+        config: of a run.
+        scenes: `[N, H, W, 3]`, uint8.
+        views: makes the views of a batch; without, the task does.
+    """
+    torch.manual_seed(config.seed)
+    model = train_state.build_model(config.model, config.seed)
+    task = train_state.build("tasks", config.task)
+    tx, _ = optimizer.make(config.optimizer, config.num_steps)
+    mesh = sharding.make_mesh(config.mesh)
+    state = train_state.create(model, tx, task.init_state())
+    placement = sharding.state_sharding(jax.eval_shape(lambda: state), mesh)
+    update = train.make_update(model, task, tx, config, placement)
+    order = records.EpochSampler(len(scenes), config.batch_size, config.seed)
+    result = []
+    for step in range(0, config.num_steps, config.steps_per_call):
+        rows = np.stack([order[step + k] for k in range(config.steps_per_call)])
+        images = scenes[rows]  # [K, B, H, W, 3]
+        if views is not None:
+            images = np.stack([views(config.task.augmentation, batch) for batch in images])
+        state, metrics = update(state, {}, {"image": images})
+        result.append(np.asarray(metrics["loss"]).reshape(-1))
+    result = np.concatenate(result)
+    return result[: len(result) // WINDOW * WINDOW].reshape(-1, WINDOW).mean(1).tolist()
+
+
+def torchvision_views(fields: ConfigDict, images: np.ndarray) -> np.ndarray:
+    """Two views of each image, `[B, 2, size, size, 3]` in [0, 1], float32."""
+    make = augment.make(fields)
+    jitter = transforms.ColorJitter(make.brightness, make.contrast, make.saturation, make.hue)
+    view = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(make.size, tuple(make.scale), tuple(make.ratio)),
+            transforms.RandomApply([jitter], make.jitter),
+            transforms.RandomGrayscale(make.grayscale),
+        ]
+    )
+    pictures = [Image.fromarray(image) for image in images]
+    found = [[np.asarray(view(picture)) for _ in range(2)] for picture in pictures]
+    return np.asarray(found, np.float32) / 255
+
+
+if __name__ == "__main__":
+    main()
