@@ -71,7 +71,7 @@ ABSENT = {
     "agglomerator": "learns from the classes of images, which these scenes do not have, and gives "
     "levels of features, no segments.",
     "set_prediction": "learns the properties of objects from labels, and gives no segments.",
-    "vit": "is DINO's, pretrained, whose features DINOSAUR explains; the ViT here is an `itrsa`.",
+    "vit": "is DINO's, pretrained, whose features DINOSAUR explains; the ViT here is trained.",
 }
 SCENES = {name: f"{name}:arena" for name in ("textured", "textured_64", "tetrominoes")}
 
@@ -153,15 +153,19 @@ def stretch(config: ConfigDict, num_steps: int) -> None:
 
 
 def resized(tree: Mapping[str, Any], size: int) -> dict[str, Any]:
-    """Fields of a model with every `image_size` replaced."""
-    return {
-        name: size
-        if name == "image_size"
-        else resized(value, size)
-        if isinstance(value, Mapping)
-        else value
-        for name, value in tree.items()
-    }
+    """Fields of a model for images of another size, cut into as many patches as before."""
+    before = tree.get("image_size")
+
+    def field(name: str, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return resized(value, size)
+        if name == "image_size":
+            return size
+        if name == "patch_size" and before:
+            return max(1, value * size // before)
+        return value
+
+    return {name: field(name, value) for name, value in tree.items()}
 
 
 def _stretched(value: Any, share: float, name: str = "") -> Any:

@@ -31,7 +31,7 @@ def test_commands_run_the_method_that_the_line_is_about(lines):
             continue
         _, _, recipe, *flags = shlex.split(line.command)
         config = run_config.from_recipe(recipe.removeprefix("--config="))
-        config = run_config.override(config, flags)
+        config = run_config.override(config, flags) if flags else config
         datasets = {config.data.name, config.eval.datasets}
         assert line.entry["dataset"] in datasets
         assert ("up-tiling 4" in line.entry["method"]) == (config.eval.up_tiling == 4)

@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 
 from akorn_jax.errors import UserError
-from akorn_jax.runtime import progress
+from akorn_jax.runtime import progress, storage
 from benchmarks.arena import page, processes, runs
 from configs import arena
 from datasets.errors import DatasetError
@@ -56,7 +56,7 @@ def run(arguments: list[str]) -> None:
     for scenes in options.scenes:
         data = arena.get_config(scenes).data
         folder = next((o.partition("=")[2] for o in overrides if "config.data_dir=" in o), "data")
-        prepare(data.name, folder, max_records=data.max_records, seed=data.seed)
+        prepare(data.name, storage.plain(folder), max_records=data.max_records, seed=data.seed)
     with processes.stopping_on_sigterm():
         page.write(options.out, options.scenes, options.seeds, budget, overrides)
         for seed in range(options.seeds):

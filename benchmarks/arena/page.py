@@ -17,7 +17,7 @@ from akorn_jax.report import scenes as pictures
 from akorn_jax.report.page import number
 from akorn_jax.runtime import provenance, storage
 from benchmarks import machine
-from benchmarks.arena import results, runs
+from benchmarks.arena import processes, results, runs
 from benchmarks.arena.results import COSTS, SCORES, Row
 from benchmarks.arena.score import NUM_SCENES
 from configs import arena
@@ -68,7 +68,22 @@ class Table:
 def write(
     out: Path, names: Sequence[str], seeds: int, budget: runs.Budget, overrides: Sequence[str]
 ) -> None:
-    """Writes `arena.html`, `arena.json` and `arena.md` of what there is, each whole."""
+    """Writes `arena.html`, `arena.json` and `arena.md` of what there is, each whole.
+
+    Nothing is written while another process of the arena does.
+    """
+    with processes.alone(out) as alone:
+        if not alone:
+            return
+        files = render_all(out, names, seeds, budget, overrides)
+        for name, text in files.items():
+            storage.write(epath.Path(out / name), text.encode())
+
+
+def render_all(
+    out: Path, names: Sequence[str], seeds: int, budget: runs.Budget, overrides: Sequence[str]
+) -> dict[str, str]:
+    """The files of `write`, by name."""
     tables = [table(out, name, seeds, overrides) for name in names]
     facts = {"machine": machine.describe(), "versions": provenance.versions()}
     page = render("page.html.j2", tables=tables, budget=budget, seeds=seeds, **facts)
@@ -81,13 +96,11 @@ def write(
             for t in tables
         },
     }
-    files = {
+    return {
         FILE: page,
         "arena.json": json.dumps(content, indent=1) + "\n",
         "arena.md": render("arena.md.j2", tables=tables, budget=budget, seeds=seeds, **facts),
     }
-    for name, text in files.items():
-        storage.write(epath.Path(out / name), text.encode())
 
 
 def table(out: Path, name: str, seeds: int, overrides: Sequence[str]) -> Table:

@@ -121,6 +121,20 @@ def launch(recipe: Path, workdir: Path, *overrides: str, mode: str) -> Done:
     return call(["launch.py", *options], workdir / "output.txt")
 
 
+@contextlib.contextmanager
+def alone(directory: Path) -> Iterator[bool]:
+    """Holds the lock of a directory; yields False where another process holds it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(DirectoryLock(epath.Path(directory)))
+        except UserError as error:
+            logging.info("%s", error)
+            yield False
+        else:
+            yield True
+
+
 def once(workdir: Path, action: Callable[[], float]) -> bool:
     """Does something to a run that has not ended, and writes down how it ended.
 
@@ -138,12 +152,8 @@ def once(workdir: Path, action: Callable[[], float]) -> bool:
     """
     if read_outcome(workdir) is not None:
         return False
-    workdir.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(DirectoryLock(epath.Path(workdir.parent)))
-        except UserError as error:
-            logging.info("%s is left out: %s", workdir, error)
+    with alone(workdir.parent) as mine:
+        if not mine:
             return False
         logging.info("%s starts.", workdir)
         try:

@@ -22,10 +22,10 @@ SCORES = {"fg_ari": "FG-ARI", "mbo": "mBO", "ari": "ARI", "miou": "mIoU"}
 COSTS = ("parameters", "seconds", "images_per_second", "seconds_to_nearly", "megabytes")
 TRIVIAL = {
     "position": "position: a grid",
-    "token colors": "colours of patches",
+    "token colors": "colors of patches",
     "token textures": "mean and deviation of patches",
-    "pixel colors": "colours of pixels",
-    "color components": "colour and regions",
+    "pixel colors": "colors of pixels",
+    "color components": "color and regions",
 }
 
 
@@ -91,7 +91,12 @@ def systems(out: Path, scenes: str, seeds: int) -> list[Row]:
 
 def by_score(rows: Sequence[Row]) -> list[Row]:
     """Rows by FG-ARI, the best first and those without it last."""
-    return sorted(rows, key=lambda row: -(mean_and_error(row.values("fg_ari"))[0] or -1.0))
+
+    def key(row: Row) -> float:
+        mean, _ = mean_and_error(row.values("fg_ari"))
+        return -np.inf if mean is None else mean
+
+    return sorted(rows, key=key, reverse=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +122,7 @@ def load(out: Path, scenes: str, overrides: Sequence[str]) -> Scenes:
     if not path.exists():
         content = io.BytesIO()
         np.savez_compressed(content, **baseline_maps(examples, config))
+        path.parent.mkdir(parents=True, exist_ok=True)
         storage.write(epath.Path(path), content.getvalue())
     with np.load(path) as kept:
         maps = {name: kept[name] for name in TRIVIAL if name in kept}

@@ -27,10 +27,10 @@ MIN_SPRITES, MAX_SPRITES = 2, 4
 NUM_ENTITIES = 1 + MAX_SPRITES
 SCALES = (1.5, 2.2)  # of dSprites' outlines, whose own are .5 to 1: some periods must fit in
 CENTRES = (18.0, 46.0)  # 64ths of the picture, from the left and from the top
-PERIODS = (3.2, 4.8)  # pixels, however large the picture: the larger, the finer its textures
+PERIODS = (3.6, 4.4)  # pixels, however large the picture: the larger, the finer its textures
 MAX_HIDDEN = 0.6  # share of a sprite that others may cover
 
-_TILT = 0.08  # radians by which a texture leaves its direction, at most
+_TILT = 0.05  # radians by which a texture leaves its direction, at most
 _DARK, _LIGHT = (0.0, 0.4), (0.6, 1.0)  # ranges of the channels of a scene's two colours
 # What a draw is for, the last but one of its counters.
 _COUNT, _COLOR, _TEXTURE, _PAINT, _PLACE = range(5)

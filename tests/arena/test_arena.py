@@ -40,6 +40,12 @@ def test_every_system_of_the_house_is_there_or_says_why_not():
     assert all(reason.endswith(".") for reason in arena.ABSENT.values())
 
 
+def test_larger_images_are_cut_into_as_many_patches():
+    for size, patch_size in (("textured", 4), ("textured_64", 8)):
+        assert arena.get_config(f"akorn,{size}").model.patch_size == patch_size
+        assert arena.get_config(f"dinosaur,{size}").model.encoder.patch_size == patch_size
+
+
 def test_gecos_aim_follows_the_number_of_pixels():
     config = arena.small("efficient_morl")
     before = config.model.image_size, config.task.geco.goal

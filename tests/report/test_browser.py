@@ -1,42 +1,20 @@
 """The page in a real browser."""
 
-import json
-import shutil
-
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from akorn_jax import report
+from tests import browser
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
-DRIVER = shutil.which("chromedriver") or ""
-QUIET = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic",
-    "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--window-size=1280,900",
-)  # fmt: skip
-
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver (Debian: chromium-driver)"
-)
+pytestmark = browser.needed
 
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory):
-    options = ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (*QUIET, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = Chrome(options, Service(DRIVER))
-    yield driver
-    driver.quit()
+    with browser.started(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -55,25 +33,9 @@ def page(driver, oscillators_report):
     return driver
 
 
-def fetched(driver):
-    """Addresses that were asked for, but for those that hold their content."""
-    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    urls = [
-        e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"
-    ]
-    return [url for url in urls if not url.startswith("data:")]
-
-
 @pytest.mark.parametrize("kind", ["oscillators_report", "slots_report"])
 def test_fetches_nothing_and_complains_of_nothing(kind, driver, request):
-    address = request.getfixturevalue(kind)
-    fetched(driver)  # what came before
-    driver.get_log("browser")
-    driver.get(address)
-    assert fetched(driver) == [address]
-    assert driver.get_log("browser") == []
-    broken = "return [...document.images].filter(i => !i.complete || i.naturalWidth === 0).length"
-    assert driver.execute_script(broken) == 0
+    browser.check_fetches_and_complaints(driver, request.getfixturevalue(kind))
 
 
 def test_the_policy_of_the_page_forbids_fetching(page):
@@ -188,19 +150,8 @@ def test_outlines_can_be_hidden(page):
 @pytest.mark.parametrize("kind", ["oscillators_report", "slots_report"])
 def test_nothing_sticks_out_on_a_phone(kind, driver, request):
     driver.get(request.getfixturevalue(kind))
-    metrics = {"width": 320, "height": 700, "deviceScaleFactor": 2, "mobile": True}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    try:
-        root = "document.documentElement"
-        assert driver.execute_script(f"return {root}.scrollWidth") == 320
-        outside = driver.execute_script(
-            "return [...document.querySelectorAll('main *, header *')].filter(e => "
-            "!e.closest('.scroll, .film') && e.getBoundingClientRect().right > 321)"
-            ".map(e => e.outerHTML.slice(0, 80))"
-        )
-        assert outside == []
-    finally:
-        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    with browser.phone(driver):
+        browser.check_nothing_sticks_out(driver)
 
 
 def test_without_scripts_everything_is_there(driver, oscillators_report):
