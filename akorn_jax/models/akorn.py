@@ -50,7 +50,7 @@ class Model(nnx.Module):
         image_size: pixels of the training images' side, or (height, width).
         oscillator_dim: N.
         heads: of the attention.
-        connectivity: "attn" or "conv", or one a layer.
+        connectivity: "attn", "conv" or "mlp" (see `KuramotoLayer`), or one a layer.
         kernel_size: of the convolutional connectivity.
         stimulus_norm: "none", "gn" or "sandb", applied to c before the loop.
         use_omega, global_omega, init_omega, learn_omega: natural frequencies, see `Omega`.
@@ -59,6 +59,7 @@ class Model(nnx.Module):
             added to c and x.
         pool: "max" or "avg" before the head.
         project: project the force to the tangent space.
+        sphere: keep the oscillators on spheres; False clamps their components instead.
         use_readout: read the oscillators out as `Readout`; else the next stimulus is x itself.
         use_readout_x: a linear map of x between layers.
         autorescale: resize images of another size to `image_size` first.
@@ -89,6 +90,7 @@ class Model(nnx.Module):
         gta: bool = True,
         pool: str = "max",
         project: bool = True,
+        sphere: bool = True,
         use_readout: bool = True,
         use_readout_x: bool = False,
         autorescale: bool = True,
@@ -121,6 +123,7 @@ class Model(nnx.Module):
                 init_omega=init_omega,
                 learn_omega=learn_omega,
                 tangent=project,
+                sphere=sphere,
                 identity_drift=identity_drift,
                 remat=remat,
                 unroll=unroll,
