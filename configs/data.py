@@ -300,6 +300,16 @@ for _name, _dataset, _train, _validation, _test, _size in (
         test=(0, _test),
         num_clusters=1,
     )
+# AKOrN's recognition trains on all of train and looks at the test on the way.
+PROTOCOLS["cifar10:akorn"] = _protocol(
+    "cifar/10",
+    split={"train": "train", "validation": "test", "test": "test"},
+    count="none",
+    train=(0, 50_000),
+    validation=None,
+    test=(0, 10_000),
+    num_clusters=1,
+)
 # ImageNet: the published validation set is the test; as many images of train are held out.
 PROTOCOLS["imagenet:agglomerator"] = _protocol(
     "imagenet_folder/288",

@@ -9,7 +9,7 @@ Ablations of the oscillators, which may be combined, the last two also with `:co
 
     :no_coupling    an MLP at each token, with as many weights, in place of the attention
     :no_projection  the force as it is, not its part that is tangent to the sphere
-    :clamp          components clamped to [-1, 1] in place of the sphere
+    :clamp          components clamped to [-1, 1] in place of the sphere, whose tangents go with it
 
 Departures from the paper's recipe (configs/tetrominoes_akorn.py), which wants a GPU:
 
@@ -56,7 +56,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.kernel_size = 5
     if "no_coupling" in chosen:
         config.model.connectivity = "mlp"
-    if "no_projection" in chosen:
+    if "no_projection" in chosen or "clamp" in chosen:
         config.model.project = False
     if "clamp" in chosen:
         config.model.sphere = False

@@ -15,7 +15,9 @@ from akorn_jax.convert.layout import (
     pointwise,
     table,
 )
+from akorn_jax.errors import UserError
 from akorn_jax.layers.attention import Attention
+from akorn_jax.layers.convolution import GridConv
 from akorn_jax.layers.head import ProjectionHead
 from akorn_jax.layers.kuramoto import KuramotoLayer, ScaleAndBias
 from akorn_jax.layers.patch import PatchEmbedding
@@ -39,7 +41,7 @@ def _akorn(model: akorn.Model) -> Iterator[Entry]:
         yield Entry("pemb_c", model.position_c, table())
         yield Entry("pemb_x", model.position_x, table())
     for l, layer in enumerate(model.layers):
-        yield from _kuramoto(f"layers.{l}.0", layer)
+        yield from kuramoto(f"layers.{l}.0", layer)
         readout = model.readouts[l]
         if readout is not None:
             yield from _affine(f"layers.{l}.1.invconv", readout.project, pointwise())
@@ -83,13 +85,20 @@ def _head(module: ProjectionHead) -> Iterator[Entry]:
     yield from _affine("out.5", module.out, linear())
 
 
-def _kuramoto(name: str, layer: KuramotoLayer) -> Iterator[Entry]:
+def kuramoto(name: str, layer: KuramotoLayer) -> Iterator[Entry]:
+    """A Kuramoto layer.
+
+    Raises:
+        UserError: the official code has no such layer.
+    """
     if layer.omega is not None:
         yield Entry(f"{name}.omg.omg_param", layer.omega.vectors, identity())
     if isinstance(layer.J, Attention):
         yield from _attention(f"{name}.connectivity", layer.J)
-    else:
+    elif isinstance(layer.J, GridConv):
         yield from _affine(f"{name}.connectivity", layer.J, convolution())
+    else:
+        raise UserError("connectivity='mlp': the official code has no such model.")
     if layer.norm is not None:
         scale = "scale" if isinstance(layer.norm, ScaleAndBias) else "weight"
         yield Entry(f"{name}.c_norm.{scale}", layer.norm.scale, identity())

@@ -11,32 +11,13 @@ from akorn_jax.layers.head import ProjectionHead
 from akorn_jax.layers.kuramoto import KuramotoLayer
 from akorn_jax.layers.linear import linear
 from akorn_jax.layers.noise import Noise
+from akorn_jax.layers.oscillators import Readout, initial_oscillators, per_layer, trajectory_of
 from akorn_jax.layers.patch import PatchEmbedding, pair, rescale, token_grid
 from akorn_jax.layers.position import sinusoidal_table
 from akorn_jax.layers.precision import KEEP
 from akorn_jax.outputs import ModelOutput
 
 Array = jax.Array
-
-
-class Readout(nnx.Module):
-    """Oscillators `[..., C]` to the next stimulus `[..., C]`: norms of N-vectors, plus a bias.
-
-    The norm does not change when the N-vector turns: what is read out is the synchrony. It is
-    computed in float32.
-    """
-
-    def __init__(self, channels: int, oscillator_dim: int, *, rngs: nnx.Rngs) -> None:
-        self.oscillator_dim = oscillator_dim
-        self.project = linear(channels, channels * oscillator_dim, keep_float32=True, rngs=rngs)
-        self.bias = nnx.Param(jnp.zeros(channels), **KEEP)
-
-    def __call__(self, x: Array) -> Array:
-        y = self.project(x).reshape(*x.shape, self.oscillator_dim)
-        squared = jnp.sum(y**2, axis=-1)
-        positive = squared > 0  # the norm's gradient at zero is zero, not NaN
-        norm = jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
-        return norm + self.bias[...]
 
 
 class Model(nnx.Module):
@@ -102,7 +83,7 @@ class Model(nnx.Module):
         self.image_size = pair(image_size)
         self.autorescale = autorescale
         grid = token_grid(image_size, patch_size)
-        self.num_steps = _per_layer("num_steps", num_steps, num_layers)
+        self.num_steps = per_layer("num_steps", num_steps, num_layers)
         self.patches = PatchEmbedding(channels, patch_size, rngs=rngs)
         self.gamma = Buffer(jnp.full((1,), gamma))
         table = None if gta else sinusoidal_table(*grid, channels)
@@ -129,10 +110,15 @@ class Model(nnx.Module):
                 unroll=unroll,
                 rngs=rngs,
             )
-            for kind in _per_layer("connectivity", connectivity, num_layers)
+            for kind in per_layer("connectivity", connectivity, num_layers)
         )
         self.readouts = nnx.List(
-            Readout(channels, oscillator_dim, rngs=rngs) if use_readout else None
+            Readout(
+                linear(channels, channels * oscillator_dim, keep_float32=True, rngs=rngs),
+                oscillator_dim,
+            )
+            if use_readout
+            else None
             for _ in range(num_layers)
         )
         self.readouts_x = nnx.List(
@@ -166,7 +152,7 @@ class Model(nnx.Module):
         if self.autorescale:
             images = rescale(images, self.image_size)
         c = self.patches(images)
-        x = _initial_oscillators(c, key, x0)
+        x = initial_oscillators(c, key, x0)
         if self.position_c is not None:
             if c.shape[1:] != self.position_c.shape:
                 raise ValueError(
@@ -188,33 +174,5 @@ class Model(nnx.Module):
         return ModelOutput(
             features=c,
             embedding=self.head(c),
-            trajectory=_trajectory(states, energies) if trajectory else None,
+            trajectory=trajectory_of(states, energies) if trajectory else None,
         )
-
-
-def _trajectory(states: Sequence[Array], energies: Sequence[Array]) -> dict[str, tuple]:
-    """Per layer, oscillators before the first step and after each, as `ModelOutput` has them."""
-    return {
-        "initial": tuple(x[0] for x in states),
-        "oscillators": tuple(x[1:] for x in states),
-        # Row 0 is the reference's placeholder, the energy after the last step stands apart.
-        "energies": tuple(jnp.pad(e[:-1], ((1, 0), (0, 0))) for e in energies),
-        "final_energy": tuple(e[-1] for e in energies),
-    }
-
-
-def _initial_oscillators(c: Array, key: Array | Noise | None, x0: Array | None) -> Array:
-    if x0 is not None:
-        return x0.astype(c.dtype)
-    if key is None:
-        raise ValueError(
-            "AKOrN starts from random oscillators: pass key=jax.random.key(...) or x0."
-        )
-    return Noise.of(key).normal(c.shape).astype(c.dtype)
-
-
-def _per_layer(name: str, value, num_layers: int) -> tuple:
-    values = (value,) * num_layers if isinstance(value, int | str) else tuple(value)
-    if len(values) != num_layers:
-        raise ValueError(f"{name}={value!r} has {len(values)} entries for num_layers={num_layers}.")
-    return values
