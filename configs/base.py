@@ -105,7 +105,9 @@ def get_config() -> ConfigDict:
     config.eval.robustness.num_starts = 8  # random starts of the model that a gradient averages
     config.eval.robustness.num_queries = 200  # of the attack that sees decisions alone
     config.eval.robustness.num_images = 200  # how many are attacked, from the first on
-    config.eval.robustness.transfer_from = ""  # a run whose adversarial images are tried; "" is none
+    config.eval.robustness.transfer_from = (
+        ""  # a run whose adversarial images are tried; "" is none
+    )
     config.eval.num_workers = 0  # processes that cluster; 0 is one a core
     return config
 

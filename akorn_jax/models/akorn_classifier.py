@@ -1,4 +1,4 @@
-"""AKOrN for recognition (Artificial Kuramoto Oscillatory Neurons, arXiv 2410.13821, section 5.3)."""
+"""AKOrN for recognition (Artificial Kuramoto Oscillatory Neurons, arXiv 2410.13821)."""
 
 from collections.abc import Sequence
 
@@ -95,7 +95,7 @@ class Stage(nnx.Module):
 
 
 class Model(nnx.Module):
-    """L Kuramoto layers of growing width and falling resolution; the last readout's mean is classed.
+    """L Kuramoto layers of growing width and falling resolution, and a class of the last readout.
 
     Args:
         channels: of the first layer; each further one has twice as many.
