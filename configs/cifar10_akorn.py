@@ -5,8 +5,7 @@
 
 Three layers of 64, 128 and 256 channels, oscillators of dimension 2, T = 3: 7,023,760 parameters.
 Adam 1e-4, 128 images a step, 400 epochs (156,000 steps; the official loop makes a partial batch of
-each epoch's rest and so takes 156,400). Views as in the released code, but without the AugMix that
-follows there.
+each epoch's rest and so takes 156,400). Views as in the released code: flip, crop, colours, AugMix.
 
 Evaluation attacks the classifier (akorn_jax/evaluation/robustness.py); the released code attacks
 single random starts by FGSM and PGD, which randomness alone can mislead. CIFAR-10-C:

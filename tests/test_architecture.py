@@ -119,6 +119,8 @@ COUNTS = {
     "clevrtex_akorn:l2": 1_760_256,
     "clevrtex_akorn:large": 6_666_240,
     "clevrtex_itrsa:l2": 1_695_232,
+    "cifar10_akorn": 7_023_760,
+    "cifar10_resnet": 11_173_962,  # torchvision's 11,689,512 with a 3x3 stem and 10 classes
 }
 
 

@@ -41,6 +41,7 @@ HEADINGS = {
     "accuracy_decision": "decision",
     "accuracy_worst": "worst",
 }
+SHOWN = ("accuracy_pgd", "accuracy_worst")  # as columns of the table; the rest in a line
 # What one start's gradient should not lose against.
 WITHOUT_MASKS = ("accuracy_eot", "accuracy_transfer", "accuracy_decision")
 
@@ -95,7 +96,11 @@ class Evaluator(base.Evaluator):
             method: {**calibration[method], **(summarize(scores) if method == "trained" else {})}
             for method in logits
         }
-        headings = {name: text for name, text in HEADINGS.items() if name in scores}
+        means = ", ".join(
+            f"{text} {np.mean(scores[name]):.3f}"
+            for name, text in HEADINGS.items()
+            if name in scores
+        )
         return Result(
             summary={
                 **methods["trained"],
@@ -104,12 +109,13 @@ class Evaluator(base.Evaluator):
                 "masked_gradients": bool(masked(scores)),
                 **_by_severity(logits["trained"], labels, examples),
             },
-            columns={**headings, "ece": "ECE", "ece_scaled": "ECE, scaled"},
+            columns={**{name: HEADINGS[name] for name in SHOWN}, "ece": "ECE"},
             methods=methods,
             notes=(
-                f"Attacked: {count} images, by at most {self.config.eval.robustness.epsilon:.3f}.",
+                f"{count} images, moved by {self.config.eval.robustness.epsilon:.3f}: {means}.",
                 verdict(scores),
             ),
+            logged=(*(name for name in scores if name not in SHOWN), "ece_scaled"),
             pictures={"calibration": reliability(logits["trained"], labels)},
         )
 

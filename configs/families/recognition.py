@@ -29,13 +29,14 @@ def classification(
 
 
 def cifar10(procedural: bool) -> ConfigDict:
-    """400 epochs of CIFAR-10's 50,000 images, and the views of the released code but AugMix."""
+    """400 epochs of CIFAR-10's 50,000 images, in the views of the released code."""
     config = classification(
         "cifar10:akorn",
         procedural=procedural,
         augmentation={
             "size": 32, "scale": (0.2, 1.0), "flip": 0.5, "grayscale": 0.0,
             "jitter": 1.0, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1,
+            "augmix": 3,
         },
     )  # fmt: skip
     config.num_steps = 156_000
@@ -56,4 +57,7 @@ def digits() -> ConfigDict:
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 20
     config.eval.robustness.epsilon = 16 / 255
+    config.eval.robustness.num_images = 128
+    config.eval.robustness.num_restarts = 2
+    config.eval.robustness.num_starts = 4
     return config

@@ -139,11 +139,6 @@ def test_two_names_of_one_convolution_must_agree():
         load_official(model, weights)
 
 
-def test_the_published_size():
-    shapes = jax.eval_shape(lambda: nnx.state(Model(rngs=nnx.Rngs(0)), nnx.Param))
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 7_023_760
-
-
 def test_options_of_the_call():
     """T and the ensemble: of one start, two starts, and what is refused."""
     model = Model(channels=8, num_layers=1, kernel_size=3, num_steps=1, rngs=nnx.Rngs(0))

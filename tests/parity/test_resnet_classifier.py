@@ -46,12 +46,3 @@ def test_weights_return_unchanged(official):
     assert returned.keys() == expected.keys()
     for name, array in expected.items():
         np.testing.assert_array_equal(returned[name], array)
-
-
-@pytest.mark.parametrize(("small", "count"), [(True, 11_173_962), (False, 11_181_642)])
-def test_parameter_counts(small, count):
-    """torchvision's 11,689,512 with 10 classes for 1,000, and with a 3x3 stem for a 7x7."""
-    shapes = jax.eval_shape(
-        lambda: nnx.state(Model(small_images=small, rngs=nnx.Rngs(0)), nnx.Param)
-    )
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
