@@ -5,8 +5,9 @@ PYTHON ?= python3
 RUN = $(VENV)/bin/python
 JOBS ?= 2
 RESULTS ?= runs/bench
+BUDGET ?= 10m
 
-.PHONY: help demo test test-slow test-beam lint format bench clean
+.PHONY: help demo test test-slow test-beam lint format bench arena clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -27,7 +28,7 @@ test: $(VENV)/.installed
 
 ## make test-slow   run the tests that take minutes
 test-slow: $(VENV)/.installed
-	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest -n $(JOBS) -m slow
 
 $(BEAM_VENV)/.installed: requirements.txt requirements-beam.txt requirements-dev.txt
 	$(PYTHON) -m venv $(BEAM_VENV)
@@ -49,7 +50,7 @@ format: $(VENV)/.installed
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-## make bench       measure, with the figures in $(RESULTS); BASELINE=DIR is a clone of the official
+## make bench       measure, with the figures in $(RESULTS); BASELINE=DIR is a clone of AKOrN's official
 ##                  code to compare with, BASELINE_PYTHON=PATH a Python for its converter (TensorFlow)
 bench: $(VENV)/.installed
 	$(RUN) -m benchmarks.train_step --output=$(RESULTS)/train_step.json \
@@ -70,6 +71,11 @@ bench: $(VENV)/.installed
 	$(RUN) -m benchmarks.prepare --output=$(RESULTS)/prepare.json $(if $(BASELINE_PYTHON),\
 		--baseline=$(BASELINE) --baseline_python=$(BASELINE_PYTHON))
 	$(RUN) -m benchmarks.rendering --output=$(RESULTS)/rendering.json
+
+## make arena       train every system on the same scenes with the same BUDGET (10m), three seeds each;
+##                  the page is runs/arena/arena.html, and interrupted it resumes
+arena: $(VENV)/.installed
+	$(RUN) -m benchmarks.arena --budget=$(BUDGET) --out=runs/arena
 
 clean:
 	rm -rf $(VENV) $(BEAM_VENV) .pytest_cache .ruff_cache .hypothesis

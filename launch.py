@@ -74,9 +74,16 @@ def run(arguments: list[str]) -> int:
     others = [protocols.protocol_of(name) for name in config.eval.datasets.split(",") if name]
     if options.mode in (None, "train"):
         run_config.check_same(config, workdir)
+    written = workdir
+    if options.mode == "segment":  # the run may be another's
+        if options.images is None or options.out is None:
+            raise UserError("--mode=segment: pass --images='DIR/*.jpg' and --out=DIR.")
+        written = epath.Path(options.out)
     if options.mode != "prepare":
-        run_config.make_directory(workdir)
-    with writing(workdir, options.mode):
+        run_config.make_directory(written, "--out" if written is not workdir else "--workdir")
+    with writing(written, options.mode):
+        if options.mode != "prepare":
+            progress.setup_logging(written, jax.process_index())
         return work(options, config, workdir, others, arguments)
 
 
@@ -88,18 +95,14 @@ def work(
     arguments: list[str],
 ) -> int:
     """What the mode asks for, in its order; returns the exit code."""
-    if options.mode != "prepare":
-        progress.setup_logging(workdir, jax.process_index())
     if options.mode == "segment":
-        if options.images is None or options.out is None:
-            raise UserError("--mode=segment: pass --images='DIR/*.jpg' and --out=DIR.")
         out = segment.segment(
-            config, workdir, options.images, options.out.expanduser(), skip_bad=options.skip_bad
+            config, workdir, options.images, options.out, skip_bad=options.skip_bad
         )
         progress.say(f"Segments: {out}")
         return 0
     for protocol in (config.data, *others):
-        prepare_data(protocol, config)
+        prepare_data(protocol, config, skip_bad=options.skip_bad)
     if options.mode in (None, "prepare", "train"):
         records.check_parts(config.data, ("train", config.eval.split), config.data_dir)
     if config.data.features:
@@ -134,11 +137,11 @@ def work(
     return 0
 
 
-def writing(workdir: epath.Path, mode: str | None) -> contextlib.AbstractContextManager:
-    """The lock of a run's directory, where this process writes there."""
+def writing(directory: epath.Path, mode: str | None) -> contextlib.AbstractContextManager:
+    """The lock of the directory that is written, where this process writes there."""
     if mode == "prepare" or not processes.is_primary():
         return contextlib.nullcontext()
-    return DirectoryLock(workdir)
+    return DirectoryLock(directory)
 
 
 def check_devices() -> None:
@@ -176,8 +179,10 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, run_config.ConfigDi
         help="other evaluated runs, whose scores stand beside in the report",
     )
     parser.add_argument("--images", metavar="DIR or PATTERN", help="pictures of --mode=segment")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="of --mode=segment")
-    parser.add_argument("--skip_bad", action="store_true", help="pass over unreadable pictures")
+    parser.add_argument(
+        "--out", metavar="DIR", type=lambda p: Path(p).expanduser(), help="of --mode=segment"
+    )
+    parser.add_argument("--skip_bad", action="store_true", help="pass over bad pictures and masks")
     parser.add_argument("--num_images", metavar="N", type=int, default=16, help="of --mode=sample")
     parser.add_argument(
         "--cache_dir",
@@ -205,11 +210,21 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, run_config.ConfigDi
         config = base.complete(run_config.from_json(epath.Path(options.config).expanduser()))
     else:
         config = run_config.from_recipe(_recipe_file(options.config))
+    if "--config.data.name=folder" in overrides:
+        protocols.use_folder(config)
     config = run_config.override(config, overrides)
     if config.data.name == "folder":
-        config.data = protocols.folder(config)
-        config.data.name = f"folder/{key_of(Path(config.data.raw_dir), config.data.size)}"
+        name_folder(config)
     return options, config
+
+
+def name_folder(config: run_config.ConfigDict) -> None:
+    """Names the dataset that the pictures of `config.data.raw_dir` are, by their contents."""
+    if not config.data.raw_dir:
+        raise UserError("config.data.name=folder: set config.data.raw_dir to the pictures' folder.")
+    key = key_of(Path(config.data.raw_dir), config.data.size, config.data.crop)
+    config.data.name = f"folder/{key}"
+    config.data.crop = None  # preparing cuts
 
 
 def _recipe_file(recipe: str) -> str:
@@ -220,7 +235,9 @@ def _recipe_file(recipe: str) -> str:
     return f"{file}{colon}{variant}" if bare and file.is_file() else recipe
 
 
-def prepare_data(protocol: run_config.ConfigDict, config: run_config.ConfigDict) -> None:
+def prepare_data(
+    protocol: run_config.ConfigDict, config: run_config.ConfigDict, *, skip_bad: bool
+) -> None:
     """Makes sure that the dataset of a protocol can be read."""
     if records.is_of_tfds(protocol.name):
         records.open_builder(
@@ -235,6 +252,7 @@ def prepare_data(protocol: run_config.ConfigDict, config: run_config.ConfigDict)
         seed=protocol.seed,
         num_processes=jax.process_count(),
         process_index=jax.process_index(),
+        skip_bad=skip_bad,
     )
 
 

@@ -241,7 +241,7 @@ def print_table(summary: dict[str, Any], result: Result, pictures: epath.Path | 
     table.add_column("", no_wrap=True)
     for heading in result.columns.values():
         table.add_column(heading, justify="right", no_wrap=True)
-    for method, scores in result.methods.items():
+    for method, scores in result.methods.items() if result.columns else ():
         ours = method == "trained"
         cells = [_cell(scores, name) for name in result.columns]
         table.add_row("this model" if ours else method, *cells, style="bold" if ours else "")

@@ -54,6 +54,10 @@ class Contingency:
 def contingency(true: Array, pred: Array, ignore_ids: Ids = (-1,)) -> Contingency:
     """The table of one image, from integer label maps of one shape."""
     true, pred = np.ravel(true), np.ravel(pred)
+    if true.size and min(true.min(), pred.min()) >= 0:
+        shape = int(true.max()) + 1, int(pred.max()) + 1
+        if shape[0] * shape[1] <= true.size:  # ids are few: they count without being sorted
+            return _counted(true, pred, shape, ignore_ids)
     asked = ~np.isin(true, ignore_ids)
     if not asked.all():
         true, pred = true[asked], pred[asked]
@@ -62,6 +66,16 @@ def contingency(true: Array, pred: Array, ignore_ids: Ids = (-1,)) -> Contingenc
     shape = len(true_ids), len(pred_ids)
     counts = np.bincount(row * shape[1] + column, minlength=shape[0] * shape[1]).reshape(shape)
     return Contingency(counts, true_ids, pred_ids)
+
+
+def _counted(true: Array, pred: Array, shape: tuple[int, int], ignore_ids: Ids) -> Contingency:
+    """`contingency` of ids in [0, R) and [0, C)."""
+    pairs = true.astype(np.int64) * shape[1] + pred
+    counts = np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape)
+    rows = np.flatnonzero(counts.any(1) & ~np.isin(np.arange(shape[0]), ignore_ids))
+    counts = counts[rows]
+    columns = np.flatnonzero(counts.any(0))
+    return Contingency(counts[:, columns], rows, columns)
 
 
 def tables(true: Array, pred: Array, ignore_ids: Ids = (-1,)) -> list[Contingency]:

@@ -1,6 +1,7 @@
 """Trained models for use in Python: of a run's directory, or of a file of official weights."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ from ml_collections import ConfigDict
 
 from akorn_jax import convert, evaluate, run_config
 from akorn_jax.convert import files
-from akorn_jax.data.records import Examples
-from akorn_jax.evaluation import segmentation
+from akorn_jax.evaluation.pictures import Segmenter
 from akorn_jax.outputs import ModelOutput
 from akorn_jax.tasks.base import Context, Task
 from akorn_jax.training import train_state
@@ -50,11 +50,40 @@ class Pretrained:
         )
         return self.task.apply(self.model, {self.task.inputs: jnp.asarray(images)}, ctx, **options)
 
-    def segment(self, images: np.ndarray) -> np.ndarray:
-        """Label maps `[N, H, W]` of images `[N, H, W, 3]` uint8, as the evaluation makes them."""
-        count = len(images)
-        examples = Examples(np.asarray(images), None, {}, np.arange(count), np.zeros(count))
-        return segmentation.segment(self.model, self.task, examples, self.config, step=self.step)
+    def segment(self, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray | list[np.ndarray]:
+        """Label maps at the images' own sizes, the same that `--mode=segment` writes of them.
+
+        Args:
+            images: `[N, H, W, 3]` uint8, or a sequence of `[H, W, 3]` uint8 of any sizes.
+
+        Returns:
+            int32 `[N, H, W]` of an array, of a sequence a list of `[H, W]`.
+
+        Raises:
+            ValueError: an image is of another shape or type.
+        """
+        for image in images:
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+                raise ValueError(
+                    f"an image is {image.dtype}{list(image.shape)}: uint8 [H, W, 3] is needed"
+                )
+        found = []
+        with self.segmenter() as segmenter:
+            for first in range(0, len(images), segmenter.batch_size):
+                some = images[first : first + segmenter.batch_size]
+                scaled = {place: segmenter.scaled(image) for place, image in enumerate(some)}
+                for segments, image in zip(segmenter.batch(scaled, first), some, strict=True):
+                    found.append(segments.at(image.shape[:2]))
+        return np.stack(found) if isinstance(images, np.ndarray) else found
+
+    def segmenter(self) -> Segmenter:
+        """Segments pictures batch by batch."""
+        return Segmenter(
+            *(self.model, self.task, self.config),
+            run_config.input_size(self.config),
+            step=self.step,
+            task_state=self.task_state,
+        )
 
 
 def load_run(workdir: epath.PathLike) -> Pretrained:

@@ -224,8 +224,27 @@ def _check_field(config: ConfigDict, name: str) -> None:
         where = where[part]
 
 
-def make_directory(workdir: epath.Path) -> None:
-    """Makes a run's directory.
+def input_size(config: ConfigDict) -> tuple[int, int]:
+    """Height and width of the images that a run's model was made for.
+
+    Raises:
+        UserError: neither the model nor the protocol says.
+    """
+    encoder = config.model.get("encoder")
+    size = config.model.get("image_size")
+    if size is None and isinstance(encoder, ConfigDict):
+        size = encoder.get("image_size")
+    size = config.data.size if size is None else size
+    if size is None and config.data.crop is not None:
+        top, left, bottom, right = config.data.crop
+        size = (bottom - top, right - left)
+    if size is None:
+        raise UserError("config.data.size=None: set it to the side of the model's images.")
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def make_directory(workdir: epath.Path, option: str = "--workdir") -> None:
+    """Makes a run's directory, or another that an option names.
 
     Raises:
         UserError: if it cannot be made.
@@ -234,7 +253,7 @@ def make_directory(workdir: epath.Path) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"--workdir={workdir}: cannot be made ({error.strerror}); choose another directory."
+            f"{option}={workdir}: cannot be made ({error.strerror}); choose another directory."
         ) from error
 
 

@@ -137,7 +137,7 @@ def _compiling(first: bool) -> Iterator[None]:
         if not first:
             raise
         logging.debug("The first step failed.", exc_info=True)
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300].rstrip(".")
         raise UserError(
             f"the first step cannot be compiled: {reason}; change config.model, config.task or "
             "config.data."

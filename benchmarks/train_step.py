@@ -2,17 +2,20 @@
 
     python -m benchmarks.train_step --output=train_step.json
     python -m benchmarks.train_step --baseline=DIR    # a clone of github.com/autonomousvision/akorn
+    python -m benchmarks.train_step --baseline=DIR --images=4 --recipes configs/clevr_monet.py
     python -m benchmarks.train_step --recipes configs/clevrtex_akorn.py:l2 --config.dtype=bfloat16
     python -m benchmarks.train_step --recipes configs/tetrominoes_slot_attention.py --images=16
 
 A step is what `launch.py` runs: random views, forward, loss, backward, optimizer and averages of
 the weights. "Given views" is the same without the augmentation; that is what the official step is
-compared with, whose augmentation runs in other processes. PyTorch runs eagerly, with channels_last
-and with torch.compile, and the fastest is quoted. Everything takes turns, round after round, in one
-process, so that other load on the machine hits all; rates are medians over rounds, ratios medians
-of the rounds' ratios. FLOPs are those of the products in forward and backward, loops with all their
-trips, nothing recomputed (`benchmarks.flops`); their share is of the stated peak or, on a CPU,
-of the speed of a large product that is timed in the same rounds.
+compared with, whose augmentation runs in other processes. Which code is official depends on the
+recipe's system: `benchmarks/official/NAME.py`, of the clones that `--baseline` names. PyTorch runs
+eagerly, with channels_last and with torch.compile, and the fastest is quoted. Everything takes
+turns, round after round, in one process, so that other load on the machine hits all; rates are
+medians over rounds, ratios medians of the rounds' ratios. FLOPs are those of the products in
+forward and backward, loops with all their trips, nothing recomputed (`benchmarks.flops`); their
+share is of the stated peak or, on a CPU, of the speed of a large product that is timed in the same
+rounds.
 """
 
 import argparse
@@ -42,7 +45,16 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--recipes", nargs="+", default=[*SMALL, *PAPER], metavar="FILE[:VARIANT]")
-    parser.add_argument("--baseline", help="a clone of the official repository; needs PyTorch")
+    parser.add_argument(
+        "--baseline", nargs="+", metavar="DIR", help="clones of official code; needs PyTorch"
+    )
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        choices=official.VARIANTS,
+        default=official.VARIANTS,
+        help="how the official code runs, where it can",
+    )
     parser.add_argument("--images", type=int, default=128, help="that the network sees in a step")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--repeats", type=int, default=1, help="calls a round")
@@ -77,9 +89,10 @@ def measure(
         given = step.Training(config, augmented=False)
         given.compile()
         programs["given views"] = given
-    if baseline and baseline.has(config):
-        for variant in official.VARIANTS:
-            programs[variant] = baseline.step(config, options.images, variant, training.parameters)
+    runs_in = baseline.variants(config) if baseline else ()
+    variants = [variant for variant in runs_in if variant in options.variants]
+    for variant in variants:
+        programs[variant] = baseline.step(config, options.images, variant, training.parameters)
     seconds = step.in_turn(programs, options.rounds, options.repeats)
 
     calls = config.steps_per_call
@@ -100,12 +113,14 @@ def measure(
         "peak_is": "a product timed here" if timed else "the data sheet's",
         "share_of_peak": flops / ours / peak,
     }
-    if baseline and baseline.has(config):
-        best = min(official.VARIANTS, key=lambda name: statistics.median(seconds[name]))
-        theirs = [calls * value for value in seconds[best]]
+    if variants:
+        best = min(variants, key=lambda name: statistics.median(seconds[name]))
+        theirs = {name: [calls * value for value in seconds[name]] for name in variants}
+        given = seconds.get("given views", seconds["step"])
         result["best_baseline"] = best
-        result["ratio"] = step.median_ratio(theirs, seconds["given views"])
-        result["ratio_with_augmentation"] = step.median_ratio(theirs, seconds["step"])
+        result["ratio"] = step.median_ratio(theirs[best], given)
+        result["ratio_with_augmentation"] = step.median_ratio(theirs[best], seconds["step"])
+        result["ratios"] = {name: step.median_ratio(theirs[name], given) for name in variants}
     return result
 
 
@@ -122,12 +137,15 @@ def show(result: dict[str, Any]) -> None:
     )
     print(" | ".join(cells))
     if "ratio" in result:
-        theirs = {name: statistics.median(result["seconds"][name]) for name in official.VARIANTS}
+        theirs = {name: statistics.median(result["seconds"][name]) for name in result["ratios"]}
         times = ", ".join(f"{name} {1e3 * value:.0f} ms" for name, value in theirs.items())
-        given = 1e3 * statistics.median(result["seconds"]["given views"])
-        print(f"  official: {times}; ours, given views, {given:.0f} ms")
-        for name in ("ratio", "ratio_with_augmentation"):
-            print("  {}: {median:.2f} ({min:.2f} to {max:.2f})".format(name, **result[name]))
+        given = result["seconds"].get("given views", result["seconds"]["step"])
+        print(f"  official: {times}; ours, given views, {1e3 * statistics.median(given):.0f} ms")
+        ratios = {f"to {name}": ratio for name, ratio in result["ratios"].items()}
+        if "given views" in result["seconds"]:
+            ratios["to the fastest, with augmentation"] = result["ratio_with_augmentation"]
+        for name, ratio in ratios.items():
+            print("  ratio {}: {median:.2f} ({min:.2f} to {max:.2f})".format(name, **ratio))
 
 
 if __name__ == "__main__":

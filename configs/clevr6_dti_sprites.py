@@ -20,6 +20,7 @@ from configs import variants
 from configs.families import dti_sprites
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, dti_sprites.VARIANTS)
     config = dti_sprites.discovery(

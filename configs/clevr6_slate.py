@@ -19,6 +19,7 @@ from configs import variants
 from configs.families import slate
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, slate.VARIANTS)
     config = slate.discovery(

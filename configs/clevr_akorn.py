@@ -3,6 +3,7 @@
     python launch.py --config=configs/clevr_akorn.py             # attentive
     python launch.py --config=configs/clevr_akorn.py:conv        # convolutional, kernel 7
     python launch.py --config=configs/clevr_akorn.py:procedural  # on procedural data
+    python launch.py --config=configs/clevr_akorn.py:npz         # on the official npz files
 
 Published, on the original data (%, mean ± std over seeds):
 
@@ -22,10 +23,11 @@ from configs import fields, variants
 from configs.families import akorn
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
-    chosen = variants.choose(variant, ("conv", "procedural"))
+    chosen = variants.choose(variant, ("conv", "procedural", "npz"))
     config = akorn.contrastive_discovery(
-        "clevr6:akorn", size=128, procedural="procedural" in chosen
+        "clevr6:akorn", size=128, procedural="procedural" in chosen, npz="npz" in chosen
     )
     config.num_steps = 47_000
     config.model = fields.model(

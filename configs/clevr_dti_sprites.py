@@ -16,6 +16,7 @@ from configs import variants
 from configs.families import dti_sprites
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, dti_sprites.BENCHMARK_VARIANTS)
     config = dti_sprites.benchmark("clevr10:clevrtex", chosen, steps_per_epoch=2187)

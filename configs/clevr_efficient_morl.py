@@ -18,6 +18,7 @@ from configs import variants
 from configs.families import efficient_morl
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, efficient_morl.VARIANTS)
     return efficient_morl.discovery("clevr10:clevrtex", chosen, image_size=128, num_slots=11)

@@ -24,6 +24,7 @@ from configs import variants
 from configs.families import genesis_v2
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, genesis_v2.VARIANTS)
     return genesis_v2.discovery(

@@ -22,6 +22,7 @@ from configs import variants
 from configs.families import gnm
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, gnm.VARIANTS)
     return gnm.scenes("clevr10:clevrtex", chosen, std=0.2)

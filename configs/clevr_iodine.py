@@ -21,6 +21,7 @@ from configs import variants
 from configs.families import iodine
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, iodine.VARIANTS)
     return iodine.discovery("clevr10:clevrtex", chosen, image_size=128, num_slots=11)

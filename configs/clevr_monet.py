@@ -24,6 +24,7 @@ from configs import variants
 from configs.families import monet
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, monet.VARIANTS)
     return monet.discovery("clevr10:clevrtex", chosen, image_size=128, num_slots=11, num_levels=6)

@@ -14,6 +14,7 @@ from configs import variants
 from configs.families import marionette
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, marionette.VARIANTS)
     config = marionette.discovery("clevrtex_full:clevrtex", chosen, num_backgrounds=8)

@@ -15,6 +15,7 @@ from configs import variants
 from configs.families import monet
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, monet.VARIANTS)
     return monet.discovery(

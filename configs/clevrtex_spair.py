@@ -18,6 +18,7 @@ from configs import variants
 from configs.families import spair
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, spair.VARIANTS)
     return spair.scenes(

@@ -280,6 +280,19 @@ PROTOCOLS["tetrominoes_one_color:akorn"] = {
     "name": "tetrominoes/procedural_one_color",
 }
 
+# The arena's scenes: those where neither colour nor place nor connectedness tells what is an
+# object, and Tetrominoes, where colour does; as many clusters as a scene has segments at most.
+_ARENA = {"test": (0, 320), "validation": (320, 640), "train": (640, 20_640)}
+PROTOCOLS["textured:arena"] = _protocol(
+    "multi_dsprites/textured_procedural", size=32, num_clusters=5, **_ARENA
+)
+PROTOCOLS["textured_64:arena"] = _protocol(
+    "multi_dsprites/textured_procedural_64", size=64, num_clusters=5, **_ARENA
+)
+PROTOCOLS["tetrominoes:arena"] = _protocol(
+    "tetrominoes/procedural", crop=(1, 1, 33, 33), size=32, num_clusters=4, **_ARENA
+)
+
 # Agglomerator (Garau et al. 2022): a fifth of train is validation. That of Lightning's data modules
 # is random by PyTorch's generator; here it is the end of the file, whose order is random already.
 for _name, _dataset, _train, _validation, _test, _size in (
@@ -356,16 +369,50 @@ for _size in (32, 28, 48):
         num_clusters=3,
     )
 
-# The config that draws data of the same kind, for the variant `procedural` of a recipe.
+# RAVENS robot data, as HHousen's object-discovery-pytorch reads them: the middle 500 columns of all
+# views, or with its "alternative crop" the table in the front view, squashed to a square.
+for _name, _crop in (
+    ("official", (0, 70, 480, 570)),
+    ("first_view", (232, 50, 470, 590)),
+):
+    PROTOCOLS[f"ravens_{_name}:hhousen"] = _protocol(
+        f"ravens/{_name}",
+        split={"train": "train", "validation": "test", "test": "test"},
+        crop=_crop,
+        size=128,
+        interpolation="bilinear",
+        count="listed",
+        num_clusters=12,
+        **_OWN_SPLITS,
+    )
+# GENESIS-V2 on Sketchy: the prepared frames as they are, 10 slots.
+PROTOCOLS["sketchy:genesis"] = _protocol(
+    "sketchy/official",
+    split={"train": "train", "validation": "validation", "test": "test"},
+    count="none",
+    num_clusters=10,
+    **_OWN_SPLITS,
+)
+# What AKOrN's converter has already cut and split.
+for _name, _clusters in (("tetrominoes", 4), ("multi_dsprites", 7), ("clevr6", 11)):
+    PROTOCOLS[f"akorn_npz_{_name}:akorn"] = _protocol(
+        f"akorn_npz/{_name}",
+        split={"train": "train", "validation": "validation", "test": "test"},
+        num_clusters=_clusters,
+        **_OWN_SPLITS,
+    )
+
 # Pictures of one's own: config.data.raw_dir is their folder, split by a hash of their paths.
 PROTOCOLS["folder"] = _protocol(
     "folder",
     split={part: part for part in ("train", "validation", "test")},
     size=128,
+    count="listed",
     num_clusters=7,
     **_OWN_SPLITS,
 )
 
+# The config that draws data of the same kind, for the variant `procedural` of a recipe.
 PROCEDURAL = {
     "tetrominoes/official": "tetrominoes/procedural",
     "shapes/official": "shapes/procedural",
@@ -377,6 +424,8 @@ PROCEDURAL = {
         for kind in ("binarized", "colored_on_grayscale", "colored_on_colored")
     },
     **{f"movi/{letter}_256": "clevrtex_like/full" for letter in "abcde"},
+    **{f"ravens/{kind}": "clevrtex_like/full" for kind in ("official", "first_view")},
+    "sketchy/official": "clevrtex_like/full",
     **{
         f"clevrtex/{kind}": f"clevrtex_like/{kind}"
         for kind in ("full", "pbg", "vbg", "grassbg", "camo", "outd")

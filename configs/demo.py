@@ -4,6 +4,7 @@
     python launch.py --config=configs/demo.py:conv     # convolutional AKOrN, kernel 5
     python launch.py --config=configs/demo.py:itrsa    # the baselines, as small
     python launch.py --config=configs/demo.py:itrconv
+    python launch.py --config=configs/demo.py:vit
 
 Ablations of the oscillators, which may be combined, the last two also with `:conv`:
 
@@ -32,10 +33,11 @@ from configs import fields, variants
 from configs.families import akorn
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
-    known = ("conv", "itrsa", "itrconv", "no_coupling", "no_projection", "clamp")
+    known = ("conv", "itrsa", "itrconv", "vit", "no_coupling", "no_projection", "clamp")
     chosen = variants.choose(variant, known)
-    alone = chosen & {"itrsa", "itrconv"}
+    alone = chosen & {"itrsa", "itrconv", "vit"}
     if (alone and len(chosen) > 1) or {"conv", "no_coupling"} <= chosen:
         raise UserError(f"variants {', '.join(sorted(chosen))} exclude each other; choose one.")
     config = akorn.contrastive_discovery("tetrominoes:akorn", size=32, procedural=True)
@@ -47,6 +49,8 @@ def get_config(variant: str = "") -> ConfigDict:
     size = {"channels": 32, "num_steps": 4, "patch_size": 4, "image_size": 32}
     if "itrsa" in chosen:
         config.model = fields.model("itrsa", heads=2, **size)
+    elif "vit" in chosen:  # a block for each of the others' steps
+        config.model = fields.model("itrsa", heads=2, **size | {"num_layers": 4, "num_steps": 1})
     elif "itrconv" in chosen:
         config.model = fields.model("itrconv", kernel_size=5, **size)
     else:

@@ -17,6 +17,7 @@ from configs import variants
 from configs.families import efficient_morl
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, efficient_morl.VARIANTS)
     return efficient_morl.discovery("multi_dsprites:iodine", chosen, image_size=64, num_slots=6)

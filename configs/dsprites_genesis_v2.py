@@ -15,6 +15,7 @@ from configs import variants
 from configs.families import genesis_v2
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, genesis_v2.VARIANTS)
     config = genesis_v2.discovery(
@@ -22,5 +23,6 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     if "small" in chosen:
         config.data.max_objects = 3
+        config.data.max_records = 12_000
         config.model.num_slots = 4
     return config

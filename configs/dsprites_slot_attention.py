@@ -6,6 +6,7 @@
     python launch.py --config=configs/dsprites_slot_attention.py:layer_norm
     python launch.py --config=configs/dsprites_slot_attention.py:implicit
     python launch.py --config=configs/dsprites_slot_attention.py:procedural  # on procedural data
+    python launch.py --config=configs/dsprites_slot_attention.py:small,procedural  # on CPU cores
 
 Published, on the original data (%, mean ± std over seeds):
 
@@ -22,9 +23,10 @@ from configs import variants
 from configs.families import slot_attention
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
-    chosen = variants.choose(variant, slot_attention.VARIANTS)
-    return slot_attention.slot_discovery(
+    chosen = variants.choose(variant, (*slot_attention.VARIANTS, "small"))
+    config = slot_attention.slot_discovery(
         "multi_dsprites:slot_attention",
         chosen,
         image_size=64,
@@ -32,3 +34,6 @@ def get_config(variant: str = "") -> ConfigDict:
         channels=32,
         decoder="stationary",
     )
+    if "small" in chosen:
+        slot_attention.shrink(config)
+    return config

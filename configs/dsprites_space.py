@@ -14,6 +14,7 @@ from configs import variants
 from configs.families import space
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, space.VARIANTS)
     config = space.scenes("multi_dsprites:akorn", chosen)

@@ -39,6 +39,7 @@ from configs import variants
 from configs.families import dinosaur
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, (*dinosaur.VARIANTS, "vit_s8", "small"))
     encoder = dinosaur.VIT_S8 if "vit_s8" in chosen else dinosaur.VIT_B8

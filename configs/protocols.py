@@ -5,6 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from akorn_jax import run_config
 from akorn_jax.errors import UserError
 from configs.data import PROCEDURAL, PROTOCOLS
 
@@ -50,20 +51,23 @@ def protocol_of(dataset: str) -> ConfigDict:
     raise UserError(f"config.eval.datasets: {dataset!r} is unknown; there are {', '.join(known)}.")
 
 
-def folder(config: ConfigDict) -> ConfigDict:
-    """`config.data` of pictures of one's own, at the size that the recipe's model takes.
+def use_folder(config: ConfigDict) -> None:
+    """Makes the data of a config pictures of one's own, at the size that its model takes.
+
+    `config.data.raw_dir` is to name their folder. No paper's scores are theirs.
 
     Raises:
-        UserError: no folder is named.
+        UserError: the config does not say what size that is, or it is no square.
     """
-    if not config.data.raw_dir:
-        raise UserError("config.data.name=folder: set config.data.raw_dir to the pictures' folder.")
     own = protocol("folder", procedural=False)
-    size = config.model.get("image_size", config.data.size)
-    own.size = size if isinstance(size, int) else own.size
+    height, width = run_config.input_size(config)
+    if height != width:
+        raise UserError(f"config.model takes images of {height}x{width}; pictures become squares.")
+    own.size = height
     for field in ("raw_dir", "num_clusters", "loading", "num_workers"):
         own[field] = config.data[field]
-    return own
+    config.data = own
+    config.published = ()
 
 
 def _optional(kind: type, value: Any) -> Any:

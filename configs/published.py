@@ -158,7 +158,7 @@ _TABLES: list[tuple[str, str, tuple[str, ...], dict[str, list[tuple[float, float
     ),
 ]
 # Datasets on which a model is tested that was trained by another protocol.
-_TESTED_TOO = {"clevrtex_full:clevrtex": ("clevrtex_outd:clevrtex", "clevrtex_camo:clevrtex")}
+TESTED_TOO = {"clevrtex_full:clevrtex": ("clevrtex_outd:clevrtex", "clevrtex_camo:clevrtex")}
 
 
 def published(key: str) -> tuple[dict[str, Any], ...]:
@@ -168,7 +168,7 @@ def published(key: str) -> tuple[dict[str, Any], ...]:
     """
     entries = []
     for protocol, source, names, methods in _TABLES:
-        if protocol not in (key, *_TESTED_TOO.get(key, ())):
+        if protocol not in (key, *TESTED_TOO.get(key, ())):
             continue
         for method, row in methods.items():
             scores = {

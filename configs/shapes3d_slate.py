@@ -18,6 +18,7 @@ from configs import variants
 from configs.families import slate
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, (*slate.VARIANTS, "contiguous"))
     split = "slate" if "contiguous" in chosen else "random"

@@ -28,6 +28,7 @@ from configs.families import dinosaur
 DEMO = Path(__file__).parents[1] / "docs" / "checkpoints" / "tetrominoes_akorn"
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, (*dinosaur.VARIANTS, "small"))
     small = "small" in chosen

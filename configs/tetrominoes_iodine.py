@@ -18,6 +18,7 @@ from configs import variants
 from configs.families import iodine
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, iodine.VARIANTS)
     return iodine.discovery("tetrominoes:iodine", chosen, image_size=35, num_slots=4)

@@ -13,6 +13,7 @@ from configs import fields, variants
 from configs.families import akorn
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, ("procedural",))
     config = akorn.contrastive_discovery(

@@ -23,6 +23,7 @@ from configs import variants
 from configs.families import slot_attention
 
 
+@variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, slot_attention.VARIANTS)
     return slot_attention.slot_discovery(

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from datasets import beam, partition, progress, sources
+from datasets import beam, hdf5, partition, progress, sources
 from datasets.errors import DatasetError
 from datasets.schemas import Field, Schema
 from datasets.shards import Serializer, Shards, ShardWriter
@@ -103,13 +103,26 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         variant = self.builder_config
         if variant.draw is None:
-            path = sources.find_or_download(
-                self.name, self._url, self.source, dl_manager, self.SUBSTITUTE
-            )
-            return {"train": sources.published(path, variant.schema, self.source.max_records)}
+            return {"train": self._published(dl_manager)}
         if self._use_beam:
             return {"train": beam.transform(variant.draw, self.scenes, self.source.seed)}
         return {"train": self.stream(self.scenes)}
+
+    def _published(self, dl_manager: tfds.download.DownloadManager) -> Stream:
+        schema, source = self.builder_config.schema, self.source
+        path = self._in_raw_dir(source.raw_dir) if source.raw_dir else None
+        if path is None:
+            path = sources.find_or_download(
+                self.name, self._url, source, dl_manager, self.SUBSTITUTE
+            )
+        read = hdf5.copied if path.suffix == ".h5" else sources.published
+        return read(path, schema, source.max_records)
+
+    def _in_raw_dir(self, raw_dir: Path) -> Path | None:
+        """The published file or, where there is only that, its copy as HDF5."""
+        file = self.builder_config.schema.file
+        urls = [self._url, *([hdf5.copy_of(file)] if file else [])]
+        return next(filter(None, (sources.in_raw_dir(raw_dir, url) for url in urls)), None)
 
     @property
     def scenes(self) -> range:
@@ -133,7 +146,7 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
     def changed(self, origin: Mapping[str, Any], raw_dir: Path) -> str:
         """Why published data prepared from `origin` are not those in `raw_dir`; empty if they are
         or there are none."""
-        path = sources.in_raw_dir(raw_dir, self._url)
+        path = self._in_raw_dir(raw_dir)
         if path is None:
             return ""
         now = sources.fingerprint(path)

@@ -1,38 +1,80 @@
 """Anyone's pictures: a folder is a dataset.
 
-`folder/<key>` reads all pictures below a folder, whose path and the wanted size make the key
-(`key_of`): PNG, JPEG, WebP, TIFF or BMP of any mode and size, turned as their EXIF says, scaled so
-that the shorter side fits and cut to the middle square. Masks are optional: `masks/NAME.png` of
-`NAME.jpg`, a palette or grey label map where 0 is the background, or a folder `masks/NAME/` with a
-PNG per object. Pictures are split by a hash of their path: 80 % train, 10 % validation, 10 % test,
-and stay where they are when others come. What is prepared is prepared again when a file changes.
+`folder/<key>` has all pictures below a folder (`datasets/pictures.py` says which), cut to the
+wanted rectangle or to the middle square and scaled to the wanted side. Masks are optional
+(`datasets/masks.py` says where they may be). Pictures are split by a hash of their path below the
+folder: 80 % train, 10 % validation, 10 % test, so they stay where they are when others come.
+
+The key holds a digest of all names and contents (`key_of`): a folder that has changed is another
+dataset and is prepared, one that was moved or touched is not prepared again.
 """
 
 import hashlib
+import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 from PIL import Image, ImageOps
 
+from datasets import masks, pictures
 from datasets.builder import MultiObjectBuilder, Variant
 from datasets.errors import DatasetError
 from datasets.schemas import Field, Schema
 from datasets.sources import Arrays, Stream
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-MASKS = "masks"
-MAX_OBJECTS = 32  # that a record has room for
 SPLITS = {"train": range(80), "validation": range(80, 90), "test": range(90, 100)}  # % of hashes
+Crop = tuple[int, int, int, int]  # top, left, bottom, right, in pixels
+
+
+class Key(NamedTuple):
+    """What the name of a prepared folder says; `str` of it is the name.
+
+    Attributes:
+      folder: its own name, for people.
+      digest: of all names and contents.
+      size: side of the prepared pictures.
+      crop: what was cut out before; None is the middle square.
+      has_masks: whether there are masks.
+    """
+
+    folder: str
+    digest: str
+    size: int
+    crop: Crop | None
+    has_masks: bool
+
+    def __str__(self) -> str:
+        crop = f"_crop{'-'.join(map(str, self.crop))}" if self.crop else ""
+        return f"{self.folder}-{self.digest}{crop}_{self.size}{'_masks' * self.has_masks}"
+
+    @classmethod
+    def parse(cls, name: str) -> "Key":
+        """The key of a name.
+
+        Raises:
+          DatasetError: it is none.
+        """
+        pattern = r"(.+)-([0-9a-f]{16})(?:_crop(\d+)-(\d+)-(\d+)-(\d+))?_([1-9]\d*)(_masks)?"
+        found = re.fullmatch(pattern, name)
+        if not found:
+            raise DatasetError(
+                f"dataset='folder/{name}': set config.data.name=folder, config.data.raw_dir to the "
+                "folder and config.data.size to the side of the pictures"
+            )
+        folder, digest, *crop, size, has_masks = found.groups()
+        box = None if crop[0] is None else tuple(map(int, crop))
+        return cls(folder, digest, int(size), box, has_masks is not None)
 
 
 class Folder(MultiObjectBuilder):
     """Pictures of a folder, with masks where there are any."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("2.0.0")
     BUILDER_CONFIGS = ()  # made for each folder by `variant`
 
     @tfds.core.utils.classproperty
@@ -42,55 +84,61 @@ class Folder(MultiObjectBuilder):
         return {variant.name: variant for variant in cls.BUILDER_CONFIGS}
 
     @classmethod
-    def variant(cls, key: str) -> Variant:
-        """The config of a key, which holds the size and whether there are masks.
+    def variant(cls, name: str) -> Variant:
+        """The config of a key.
 
         Raises:
           DatasetError: it is no key.
         """
-        name, _, size = key.removesuffix(f"_{MASKS}").rpartition("_")
-        if not name or not size.isdecimal() or int(size) < 1:
-            raise DatasetError(
-                f"dataset='folder/{key}': set config.data.name=folder, config.data.raw_dir to the "
-                "folder and config.data.size to the side of the pictures"
-            )
-        side = int(size)
+        key = Key.parse(name)
+        entities = masks.MAX_OBJECTS + 1
         schema = Schema(
             name="folder",
-            image=(side, side, 3),
-            num_entities=MAX_OBJECTS + 1,
-            attributes=(("visibility", Field((MAX_OBJECTS + 1,), "float32")),),
+            image=(key.size, key.size, 3),
+            num_entities=entities,
+            ignore_ids=(masks.VOID,) if key.has_masks else (),
+            attributes=(("visibility", Field((entities,), "float32")),),
         )
-        return Variant(name=key, description="Pictures of a folder.", schema=schema)
+        return Variant(name=name, description="Pictures of a folder.", schema=schema)
 
     def features(self) -> tfds.features.FeaturesDict:
         """The fields of a record, without masks where the folder has none."""
         fields = dict(super().features())
-        if not self.builder_config.name.endswith(f"_{MASKS}"):
+        if not Key.parse(self.builder_config.name).has_masks:
             del fields["segmentation"], fields["visibility"]
         return tfds.features.FeaturesDict(fields)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Stream]:
         del dl_manager
-        folder, size = self._folder(), self.builder_config.schema.image[0]
-        files = pictures(folder)[: self.source.max_records]
-        origin = {"name": folder.name, "asked": self.source.max_records, **fingerprint(folder)}
-        parts = {name: [f for f in files if part_of(f, folder) == name] for name in SPLITS}
-        for name, found in parts.items():
-            if not found:  # of a few pictures, one at least for each part
-                parts[name] = files[-1:]
-        return {name: _stream(found, folder, size, origin) for name, found in parts.items()}
-
-    def _folder(self) -> Path:
-        if self.source.raw_dir is None:
+        folder, key = self.source.raw_dir, Key.parse(self.builder_config.name)
+        if folder is None:
             raise DatasetError("folder: set config.data.raw_dir to the folder of the pictures")
-        return self.source.raw_dir
+        found = pictures.find(folder, without=masks.FOLDER)
+        if digest(folder, found) != key.digest:
+            raise DatasetError(
+                f"{folder}: has changed since folder/{key} was made of it; restore it, or start "
+                "anew with config.data.name=folder"
+            )
+        reader = _Reader(folder, key, masks.read(folder, found, skip_bad=self.source.skip_bad))
+        found = found[: self.source.max_records]
+        usable = (
+            [path for path in found if reader.can_read(path)] if self.source.skip_bad else found
+        )
+        if not usable:
+            raise DatasetError(f"{folder}: none of its {len(found)} pictures can be read")
+        origin = {
+            "name": folder.name,
+            "asked": self.source.max_records,
+            "skipped": len(found) - len(usable),
+        }
+        return {
+            name: _stream(reader, files, origin) for name, files in split(usable, folder).items()
+        }
 
-    def changed(self, origin: Mapping[str, Any], raw_dir: Path) -> str:
-        """See the base class: by the names, sizes and times of all files."""
-        now = fingerprint(raw_dir)
-        before = {name: origin.get(name) for name in now}
-        return "" if now == before else f"{raw_dir} has changed"
+    def changed(self, origin: dict[str, Any], raw_dir: Path) -> str:
+        """See the base class: never, since the contents are in the name."""
+        del origin, raw_dir
+        return ""
 
     @property
     def downloads(self) -> bool:
@@ -98,11 +146,16 @@ class Folder(MultiObjectBuilder):
         return False
 
 
-def key_of(folder: Path, size: int | None) -> str:
-    """The name of what is prepared of a folder at a size.
+def key_of(folder: Path, size: int | None, crop: Crop | None = None) -> str:
+    """The name of what is prepared of a folder. Reads all its files.
+
+    Args:
+      folder: of the pictures.
+      size: side of the prepared ones.
+      crop: what is cut out of each before; None is the middle square.
 
     Raises:
-      DatasetError: there is no such folder, or no size.
+      DatasetError: there is no such folder, picture or size, or masks are of two kinds.
     """
     folder = folder.expanduser().absolute()
     if not folder.is_dir():
@@ -111,27 +164,38 @@ def key_of(folder: Path, size: int | None) -> str:
         )
     if not size:
         raise DatasetError("folder: set config.data.size to the side of the model's images")
+    if crop is not None and (len(crop) != 4 or min(crop) < 0 or not _area(crop)):
+        raise DatasetError(f"config.data.crop={tuple(crop)}: give (top, left, bottom, right)")
     name = "".join(c if c.isalnum() else "-" for c in folder.name)[:40] or "root"
-    masks = f"_{MASKS}" if (folder / MASKS).is_dir() else ""
-    return f"{name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}_{size}{masks}"
+    found = pictures.find(folder, without=masks.FOLDER)
+    has_masks = bool(masks.files(folder))
+    return str(Key(name, digest(folder, found), size, crop and tuple(crop), has_masks))
 
 
-def pictures(folder: Path) -> list[Path]:
-    """All pictures, sorted by path; masks are none.
+def digest(folder: Path, found: Sequence[Path]) -> str:
+    """16 hexadecimal digits of the names and contents of pictures and of all masks."""
+    total = hashlib.sha256()
+    for path in [*found, *masks.files(folder)]:
+        try:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise DatasetError(f"{path}: cannot be read ({error.strerror})") from error
+        total.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return total.hexdigest()[:16]
 
-    Raises:
-      DatasetError: there is none.
-    """
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in ENDINGS
-        and MASKS not in path.relative_to(folder).parts[:1]
-        and path.is_file()
-    )
-    if not found:
-        raise DatasetError(f"{folder}: holds no picture ({', '.join(ENDINGS)})")
-    return found
+
+def split(found: Sequence[Path], folder: Path) -> dict[str, list[Path]]:
+    """The pictures of each part; of a few pictures, one at least for each."""
+    parts = {name: [f for f in found if part_of(f, folder) == name] for name in SPLITS}
+    for name, files in parts.items():
+        if not files:
+            parts[name] = [found[-1]]
+            logging.warning(
+                "%s: no picture falls into %s; it takes %s, which another part has too",
+                *(folder, name, found[-1].name),
+            )
+    return parts
 
 
 def part_of(path: Path, folder: Path) -> str:
@@ -140,100 +204,63 @@ def part_of(path: Path, folder: Path) -> str:
     return next(name for name, places in SPLITS.items() if place in places)
 
 
-def fingerprint(folder: Path) -> dict[str, Any]:
-    """What tells the folder from itself after a change."""
-    digest = hashlib.sha256()
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    for path in files:
-        stat = path.stat()
-        digest.update(f"{path.relative_to(folder)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return {"files": len(files), "content": digest.hexdigest()}
+class _Reader(NamedTuple):
+    """Makes records of pictures."""
+
+    folder: Path
+    key: Key
+    truth: masks.Masks | None
+
+    def can_read(self, path: Path) -> bool:
+        """Whether a picture and its masks are sound; says why not."""
+        try:
+            self.example(path)
+        except DatasetError as error:
+            logging.warning("skipped: %s", error)
+            return False
+        return True
+
+    def example(self, path: Path) -> Arrays:
+        """The record of a picture.
+
+        Raises:
+          DatasetError: it cannot be read or is too small for the crop, or its mask does not fit.
+        """
+        picture = pictures.read(path)
+        crop = self.key.crop
+        if crop and (crop[2] > picture.height or crop[3] > picture.width):
+            raise DatasetError(
+                f"{path}: is {picture.height}x{picture.width}, too small for config.data.crop="
+                f"{crop}; change that, or use --skip_bad"
+            )
+        example = {"image": np.asarray(self._fit(picture, Image.Resampling.BILINEAR))}
+        if self.truth is not None:
+            labels = Image.fromarray(self.truth.labels(path, picture.size))
+            labels = np.asarray(self._fit(labels, Image.Resampling.NEAREST))
+            visibility = np.zeros(masks.MAX_OBJECTS + 1, np.float32)
+            visibility[np.union1d([0], labels[labels != masks.VOID])] = 1
+            example |= {"segmentation": labels, "visibility": visibility}
+        return example
+
+    def _fit(self, picture: Image.Image, resampling: Image.Resampling) -> Image.Image:
+        size = (self.key.size, self.key.size)
+        if self.key.crop is None:
+            return ImageOps.fit(picture, size, resampling)
+        top, left, bottom, right = self.key.crop
+        return picture.crop((left, top, right, bottom)).resize(size, resampling)
 
 
-def _stream(files: Sequence[Path], folder: Path, size: int, origin: dict[str, Any]) -> Stream:
+def _stream(reader: _Reader, files: Sequence[Path], origin: dict[str, Any]) -> Stream:
     done = 0
 
     def examples() -> Iterator[Arrays]:
         nonlocal done
         for path in files:
-            yield _example(path, folder, size)
+            yield reader.example(path)
             done += 1
 
     return Stream(examples(), lambda: done / len(files), origin)
 
 
-def _example(path: Path, folder: Path, size: int) -> Arrays:
-    picture = _opened(path)
-    example = {"image": np.asarray(_square(picture, size, Image.Resampling.BILINEAR))}
-    if (folder / MASKS).is_dir():
-        labels = _labels(path, folder, picture.size)
-        labels = np.asarray(_square(Image.fromarray(labels), size, Image.Resampling.NEAREST))
-        count = int(labels.max())
-        visibility = np.zeros(MAX_OBJECTS + 1, np.float32)
-        visibility[: count + 1] = 1
-        example |= {"segmentation": labels, "visibility": visibility}
-    return example
-
-
-def _square(picture: Image.Image, size: int, resampling: Image.Resampling) -> Image.Image:
-    return ImageOps.fit(picture, (size, size), resampling)
-
-
-def _opened(path: Path) -> Image.Image:
-    """A picture as RGB, on white where it is transparent."""
-    try:
-        with Image.open(path) as picture:
-            if getattr(picture, "is_animated", False):
-                raise ValueError("it is animated")
-            picture = ImageOps.exif_transpose(picture)
-            if picture.mode.startswith("I"):
-                levels = np.asarray(picture).astype(np.float64) / 257
-                picture = Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
-            if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-                picture = picture.convert("RGBA")
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-            return picture.convert("RGB")
-    except (*_BROKEN, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DatasetError(f"{path}: cannot be read as a picture ({reason}); remove it") from error
-
-
-# What Pillow raises of damaged files, besides its own class for bombs.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, MemoryError, TypeError, IndexError)
-
-
-def _labels(path: Path, folder: Path, size: tuple[int, int]) -> np.ndarray:
-    """The label map `[H, W]` uint8 of a picture; ids become 0, 1, ... in their order.
-
-    Raises:
-      DatasetError: there is none, or it does not fit the picture.
-    """
-    stem = folder / MASKS / path.relative_to(folder).with_suffix("")
-    file = stem.with_name(f"{stem.name}.png")
-    if file.is_file():
-        labels = _ids(file, size)
-    elif stem.is_dir():
-        labels = np.zeros(size[::-1], np.int64)
-        for number, mask in enumerate(sorted(stem.glob("*.png")), 1):
-            labels[_ids(mask, size) > 0] = number
-    else:
-        raise DatasetError(f"{path}: has no mask; neither {file} nor {stem} is there")
-    found = np.unique(labels)
-    if found[0] < 0 or len(found[found > 0]) > MAX_OBJECTS:
-        raise DatasetError(
-            f"{file}: has ids {found[0]} to {found[-1]}, at most {MAX_OBJECTS} objects fit"
-        )
-    return np.searchsorted(np.union1d([0], found), labels).astype(np.uint8)
-
-
-def _ids(path: Path, size: tuple[int, int]) -> np.ndarray:
-    try:
-        with Image.open(path) as picture:
-            if picture.mode not in ("P", "L", "1", "I", "I;16"):
-                raise ValueError(f"mode {picture.mode} has no ids; save a palette or grey map")
-            if picture.size != size:
-                raise ValueError(f"it is {picture.size}, the picture {size}")
-            return np.asarray(picture).astype(np.int64)
-    except (*_BROKEN, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DatasetError(f"{path}: cannot be read as a mask ({reason})") from error
+def _area(crop: Crop) -> int:
+    return max(crop[2] - crop[0], 0) * max(crop[3] - crop[1], 0)

@@ -45,6 +45,7 @@ def prepare(
     seed: int = 0,
     num_processes: int = 1,
     process_index: int = 0,
+    skip_bad: bool = False,
 ) -> Path:
     """Makes sure that `tfds.builder(name, data_dir=data_dir)` can be read.
 
@@ -60,6 +61,7 @@ def prepare(
       num_processes, process_index: how many processes call this at once with the same `data_dir`,
         on one machine or on several, and which of them this one is; each draws its part of a
         procedural config. A published file is prepared by one of them while the others wait.
+      skip_bad: pass over pictures of a folder that cannot be read instead of ending.
 
     Returns:
       The directory of the prepared data.
@@ -75,7 +77,9 @@ def prepare(
         )
     builder_class, config = _find(name)
     data_dir = Path(data_dir).expanduser().absolute()
-    source = Source(Path(raw_dir).expanduser() if raw_dir else None, max_records, seed)
+    source = Source(
+        Path(raw_dir).expanduser() if raw_dir else None, max_records, seed, skip_bad=skip_bad
+    )
     parent = data_dir / builder_class.name
     staging = _staging(parent, config)
     try:
@@ -188,6 +192,8 @@ def _mismatch(builder: MultiObjectBuilder, origin: dict, count: int, source: Sou
         if origin["seed"] != source.seed:
             return f"drawn with seed {origin['seed']}, asked for {source.seed}"
         return f"has {count} scenes, asked for {wanted}" if count < wanted else ""
+    if origin.get("skipped") and not source.skip_bad:
+        return f"lacks {origin['skipped']} records that were skipped"
     whole_file = origin["asked"] is None or count < origin["asked"]
     if not whole_file and (source.max_records is None or count < source.max_records):
         return f"has {count} records, asked for {source.max_records or 'all'}"

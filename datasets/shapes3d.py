@@ -15,9 +15,8 @@ import h5py
 import numpy as np
 import tensorflow_datasets as tfds
 
-from datasets import sources
+from datasets import hdf5, sources
 from datasets.builder import MultiObjectBuilder, Variant
-from datasets.errors import DamagedFileError
 from datasets.scenes import shapes3d as scenes
 from datasets.schemas import Field, Schema
 from datasets.sources import Arrays, Stream
@@ -25,6 +24,10 @@ from datasets.sources import Arrays, Stream
 URL = "https://storage.googleapis.com/3d-shapes/3dshapes.h5"
 # Columns of the file's `labels`.
 _HUES, _SCALE, _SHAPE, _ORIENTATION = slice(0, 3), 3, 4, 5
+_FIELDS = {
+    "images": Field((scenes.SIZE, scenes.SIZE, 3), "uint8"),
+    "labels": Field((6,), "float64"),
+}
 _BLOCK = 4_096  # images read at once
 _SEED = 0  # of the random order
 
@@ -146,20 +149,6 @@ def _shuffled(path: Path, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]
         yield from zip(ordered, file["labels"][...][order], strict=True)
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    """The file, whose arrays are those of the published one.
-
-    Raises:
-      DamagedFileError: it is not, or it cannot be read.
-    """
-    try:
-        with h5py.File(path, "r") as file:
-            for name, shape in (("images", (scenes.SIZE, scenes.SIZE, 3)), ("labels", (6,))):
-                if name not in file or file[name].shape[1:] != shape:
-                    raise DamagedFileError(
-                        f"{path}: has no {name} of shape {('N', *shape)}; it is not 3dshapes.h5"
-                    )
-            yield file
-    except OSError as error:
-        raise DamagedFileError(f"{path}: not HDF5, or cut short ({error}); get it again") from error
+def _opened(path: Path) -> contextlib.AbstractContextManager[h5py.File]:
+    """The file, whose arrays are those of the published one; raises as `hdf5.opened`."""
+    return hdf5.opened(path, _FIELDS, "3dshapes.h5")

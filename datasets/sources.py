@@ -34,12 +34,14 @@ class Source:
       max_records: prepare the first `max_records` records; None is all of them.
       seed: which endless set of scenes procedural variants draw from.
       parts: directories of scenes that processes have drawn each its part of; see `parts`.
+      skip_bad: pass over files of a folder that cannot be read, with a warning.
     """
 
     raw_dir: Path | None = None
     max_records: int | None = None
     seed: int = 0
     parts: tuple[Path, ...] = ()
+    skip_bad: bool = False
 
 
 @dataclasses.dataclass
@@ -76,7 +78,7 @@ def draw_examples(draw: Draw, seed: int, scenes: range) -> Iterator[Arrays]:
     """The examples of a few scenes, drawn at once."""
     arrays = draw(seed, np.arange(scenes.start, scenes.stop))
     for i in range(len(scenes)):
-        yield _as_rgb({name: values[i] for name, values in arrays.items()})
+        yield as_rgb({name: values[i] for name, values in arrays.items()})
 
 
 def published(path: Path, schema: Schema, max_records: int | None) -> Stream:
@@ -84,7 +86,7 @@ def published(path: Path, schema: Schema, max_records: int | None) -> Stream:
     file = RecordFile(path)
     examples = itertools.islice(multi_object.decode(file, schema), max_records)
     origin = {"name": path.name, "asked": max_records, **fingerprint(path)}
-    return Stream(map(_as_rgb, examples), file.fraction, origin)
+    return Stream(map(as_rgb, examples), file.fraction, origin)
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
@@ -97,7 +99,7 @@ def fingerprint(path: Path) -> dict[str, Any]:
     return {"bytes": size, "sample": digest.hexdigest()}
 
 
-def _as_rgb(record: Arrays) -> Arrays:
+def as_rgb(record: Arrays) -> Arrays:
     """One grey channel becomes three equal ones."""
     if record["image"].shape[-1] == 3:
         return record

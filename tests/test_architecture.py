@@ -11,6 +11,7 @@ import pytest
 from etils import epath
 
 from akorn_jax import evaluate, models, optimizer, report, run_config, train
+from akorn_jax.errors import UserError
 from akorn_jax.training import train_state
 from configs import fields
 from configs import variants as recipe_variants
@@ -77,7 +78,8 @@ def variants(path):
     known = []
 
     def choose(variant, names):
-        known.extend(names)
+        if not known:  # later calls are those of recipes that it makes use of
+            known.extend(names)
         return set()
 
     with mock.patch.object(recipe_variants, "choose", choose):
@@ -102,6 +104,28 @@ def test_every_recipe_builds(path, variant):
     )
     assert jax.tree.leaves(shapes.params)
     assert config.data.num_clusters > 0
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
+def test_every_discovery_recipe_takes_a_folder(path):
+    """Its model stays, its data become the pictures' own, at the size that the model takes."""
+    # The first two need classes and properties, the last has scenes of its own.
+    if any(name in path.stem for name in ("agglomerator", "set_prediction", "arena")):
+        with pytest.raises(UserError, match="'folder' is unknown"):
+            run_config.from_recipe(f"{path}:folder")
+        return
+    for variant in ("", "small") if "small" in variants(path) else ("",):
+        recipe = run_config.from_recipe(f"{path}:{variant}")
+        config = run_config.from_recipe(f"{path}:{variant},folder")
+        assert config.model == recipe.model
+        assert (config.data.size,) * 2 == run_config.input_size(recipe)
+        assert config.data.num_clusters == recipe.data.num_clusters
+        assert config.data.train == config.data.test == (0, None)
+        assert config.data.max_records is config.data.crop is None
+        assert config.published == ()
+    if "procedural" in variants(path):
+        with pytest.raises(UserError, match="exclude each other"):
+            run_config.from_recipe(f"{path}:procedural,folder")
 
 
 # Trainable parameters of the official models.

@@ -107,8 +107,28 @@ def test_a_batch_must_be_made_of_whole_scenes():
 
 
 def test_a_baseline_must_be_a_clone(tmp_path):
-    with pytest.raises(UserError, match="is no clone of the official repository"):
-        official.Official(str(tmp_path))
+    with pytest.raises(UserError, match="is no clone of an official repository"):
+        official.Official([str(tmp_path)])
+
+
+@pytest.mark.parametrize("name", official.names())
+def test_every_official_code_has_its_entry(name):
+    entry = official.entry(name)
+    assert entry.REPOSITORY.startswith("github.com/")
+    assert entry.MARKER.endswith(".py")
+    assert set(entry.VARIANTS) <= set(official.VARIANTS)
+    assert callable(entry.build)
+
+
+def test_the_baseline_is_chosen_by_system(tmp_path, monkeypatch):
+    monkeypatch.setattr(official, "imported", lambda module: None)  # no PyTorch in this environment
+    marker = tmp_path / official.entry("monet").MARKER
+    marker.parent.mkdir(parents=True)
+    marker.touch()
+    clones = official.Official([str(tmp_path)])
+    assert clones.variants(step.recipe("configs/clevr_monet.py", 4)) == official.VARIANTS
+    assert clones.variants(step.recipe("configs/demo.py", 4)) == ()  # its code is in another clone
+    assert clones.variants(step.recipe("configs/tetrominoes_slot_attention.py", 4)) == ()
 
 
 def test_throughput(tmp_path, data_dir):

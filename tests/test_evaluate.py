@@ -46,7 +46,10 @@ def test_writes_scores_and_pictures(tiny, trained):
     assert summary["dataset"] == "tetrominoes/procedural"
     assert summary["num_images"] == 16
     assert summary["num_without_objects"] == 0
-    for name in ("untrained", "position", "token colors", "pixel colors", "color components"):
+    for name in (
+        *("untrained", "position", "token colors", "token textures"),
+        *("pixel colors", "color components"),
+    ):
         assert 0 <= summary["baselines"][name]["mbo"] <= 1
     # Colour and connectedness nearly solve these scenes, and more so where no colour repeats.
     assert summary["baselines"]["color components"]["fg_ari"] > 0.9

@@ -1,6 +1,7 @@
 """Files of official weights: `.pth` (or Lightning's `.ckpt`), `.safetensors` and `.npz`."""
 
 import argparse
+import functools
 import importlib
 import io
 import json
@@ -35,25 +36,31 @@ SAFETENSORS_TYPES = {
 AVERAGED, ONLINE = "ema_model.", "online_model."
 
 
-def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def read(
+    path: Path, setting: str = "--weights"
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The weights of a file and their moving average; the same twice where it has but one.
+
+    Args:
+        setting: what named the file, for messages.
 
     Raises:
         UserError: if the file is missing, of another kind, damaged, or needs PyTorch and there is
             none.
     """
     if path.suffix not in KINDS:
-        raise UserError(f"--weights={path}: is not {', '.join(KINDS)}.")
+        raise UserError(f"{setting}={path}: is not {', '.join(KINDS)}.")
     if not path.is_file():
-        raise UserError(f"--weights={path}: no such file.")
+        raise UserError(f"{setting}={path}: no such file.")
+    reader = _READERS.get(path.suffix) or functools.partial(_read_torch, _torch(path, setting))
     try:
-        arrays = _bare(_READERS.get(path.suffix, _read_torch)(path))
+        arrays = _bare(reader(path))
     except (
         *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError),
         *(RuntimeError, OverflowError, MemoryError, pickle.UnpicklingError, zipfile.BadZipFile),
     ) as error:
         reason = " ".join("".join(c for c in str(error) if c.isprintable() or c == " ").split())
-        raise UserError(f"--weights={path}: cannot be read ({reason[:200]}).") from error
+        raise UserError(f"{setting}={path}: cannot be read ({reason[:200]}).") from error
     averaged = _below(arrays, AVERAGED)
     if not averaged:
         return arrays, arrays
@@ -83,7 +90,7 @@ def write(
     elif path.suffix == ".safetensors":
         content.write(safetensors.numpy.save(arrays))
     else:
-        torch = _torch(path)
+        torch = _torch(path, "--weights")
         tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         torch.save({"model_state_dict": tensors}, content)
     try:
@@ -95,8 +102,7 @@ def write(
         ) from error
 
 
-def _read_torch(path: Path) -> dict[str, np.ndarray]:
-    torch = _torch(path)
+def _read_torch(torch: Any, path: Path) -> dict[str, np.ndarray]:
     try:
         # Runs no code of the file; a Namespace of settings, as Lightning saves, is harmless.
         with torch.serialization.safe_globals([argparse.Namespace]):
@@ -169,13 +175,13 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 _READERS = {".safetensors": _read_safetensors, ".npz": _read_npz}
 
 
-def _torch(path: Path):
+def _torch(path: Path, setting: str) -> Any:
     try:
         return importlib.import_module("torch")
     except ImportError as error:
         raise UserError(
-            f"--weights={path}: .pth needs PyTorch, which is not installed; pip install torch, or "
-            "use a .safetensors or .npz file."
+            f"{setting}={path}: {path.suffix} needs PyTorch, which is not installed; pip install "
+            "torch, or use a .safetensors or .npz file."
         ) from error
 
 

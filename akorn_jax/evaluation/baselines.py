@@ -1,4 +1,4 @@
-"""What position and colour alone score: trivial segmentations to print beside every result.
+"""What position, colour and plain texture score: trivial segmentations beside every result.
 
 Colour means chromaticity, so that shading does not count as a difference: on Tetrominoes, whose
 tiles are bevelled, raw RGB would make these baselines weaker than they need be. A model has found
@@ -52,10 +52,22 @@ def token_colors(
     Raises:
         ValueError: the patch size does not divide the image size.
     """
-    size = images.shape[1:3]
-    if any(side % patch_size for side in size):
-        raise ValueError(f"{patch_size=}: it does not divide the image size {list(size)}")
+    _check_patches(images, patch_size)
     return _each(_token_colors, images, num_clusters, patch_size, num_workers=num_workers)
+
+
+def token_textures(
+    images: Array, num_clusters: int, *, patch_size: int, num_workers: int = 0
+) -> Array:
+    """First-order texture: the mean and the deviation of each patch's colours, clustered.
+
+    Here colours are RGB with their brightness, which is what most textures vary in.
+
+    Raises:
+        ValueError: the patch size does not divide the image size.
+    """
+    _check_patches(images, patch_size)
+    return _each(_token_textures, images, num_clusters, patch_size, num_workers=num_workers)
 
 
 def pixel_colors(images: Array, num_clusters: int, *, num_workers: int = 0) -> Array:
@@ -95,13 +107,33 @@ def _each(function: Callable[..., Array], images: Array, *args: int, num_workers
         return np.stack(list(workers.imap(function, ((image, *args) for image in images))))
 
 
+def _check_patches(images: Array, patch_size: int) -> None:
+    size = images.shape[1:3]
+    if any(side % patch_size for side in size):
+        raise ValueError(f"{patch_size=}: it does not divide the image size {list(size)}")
+
+
 def _token_colors(image: Array, num_clusters: int, patch_size: int) -> Array:
+    colors = chromaticity(_patches(image, patch_size).mean((1, 3)))
+    return _cluster_tokens(colors, num_clusters, image.shape[:2])
+
+
+def _token_textures(image: Array, num_clusters: int, patch_size: int) -> Array:
+    patches = _patches(image, patch_size) / 255
+    statistics = np.concatenate([patches.mean((1, 3)), patches.std((1, 3))], axis=-1)
+    return _cluster_tokens(statistics, num_clusters, image.shape[:2])
+
+
+def _patches(image: Array, patch_size: int) -> Array:
+    """`[rows, patch_size, columns, patch_size, 3]`."""
     height, width, _ = image.shape
-    rows, columns = height // patch_size, width // patch_size
-    patches = image.reshape(rows, patch_size, columns, patch_size, 3)
-    colors = chromaticity(patches.mean((1, 3))).reshape(rows * columns, 3)
-    labels = average_linkage(colors, num_clusters).reshape(rows, columns)
-    return upsample_nearest(labels, (height, width))
+    return image.reshape(height // patch_size, patch_size, width // patch_size, patch_size, 3)
+
+
+def _cluster_tokens(tokens: Array, num_clusters: int, size: tuple[int, int]) -> Array:
+    """Labels `[*size]` of tokens `[rows, columns, D]`."""
+    labels = average_linkage(tokens.reshape(-1, tokens.shape[-1]), num_clusters)
+    return upsample_nearest(labels.reshape(tokens.shape[:2]), size)
 
 
 def _pixel_colors(image: Array, num_clusters: int) -> Array:

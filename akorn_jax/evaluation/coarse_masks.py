@@ -14,7 +14,8 @@ import numpy as np
 
 from akorn_jax.data.records import Examples
 from akorn_jax.errors import UserError
-from akorn_jax.evaluation import base, clustering, segmentation
+from akorn_jax.evaluation import base, clustering, segmentation, slot_health
+from akorn_jax.evaluation.predict import collect
 from akorn_jax.evaluation.result import Result, Scores, summarize
 from akorn_jax.evaluation.workers import Workers
 from akorn_jax.layers.resize import resize_masks
@@ -58,6 +59,7 @@ class Evaluator(base.Evaluator):
             "attention": output.attention,
             "features": segmentation.unit_vectors(output.features),
             "feature_mse": output.terms["feature_mse"],
+            **slot_health.reduce(output),
         }
 
     def score(self, kept: Mapping[str, Iterator[dict[str, Any]]], examples: Examples) -> Result:
@@ -67,7 +69,7 @@ class Evaluator(base.Evaluator):
                 "config.eval.evaluators=coarse_masks: the data have no masks; choose others."
             )
         size = self.size(examples.segmentation.shape[1:])
-        maps, errors = self._trained(kept["trained"], size, len(examples))
+        maps, rest = self._trained(kept["trained"], size, len(examples))
         for name, outputs in kept.items():
             if name != "trained":
                 labels = [label_maps(o["masks"], size, refine=True) for o in outputs]
@@ -80,7 +82,7 @@ class Evaluator(base.Evaluator):
         scores: dict[str, Scores] = {
             name: segmentation_scores(true, labels, **ids) for name, labels in maps.items()
         }
-        scores["trained"]["feature_mse"] = errors
+        scores["trained"]["feature_mse"] = rest.pop("feature_mse")
         methods = {name: summarize(found) for name, found in scores.items()}
         groups = segmentation.by_color(scores, examples)
         columns = {
@@ -88,6 +90,8 @@ class Evaluator(base.Evaluator):
             for name, s in methods.items()
         }
         shown = clustering.upsample_nearest(maps["trained"], examples.segmentation.shape[1:])
+        health = slot_health.measure(shown, rest, examples)
+        remarks = slot_health.remarks(health, examples)
         return Result(
             summary={
                 **methods["trained"],
@@ -95,12 +99,15 @@ class Evaluator(base.Evaluator):
                 "masks": {name: methods[name] for name in KINDS if name != "trained"},
                 "baselines": {name: s for name, s in methods.items() if name not in KINDS},
                 "by_color": groups,
+                **health,
+                "remarks": remarks,
             },
             columns=HEADINGS | {group: group for group in groups},
             methods=columns,
-            notes=(segmentation.BY_COLOR,) if groups else (),
+            notes=(*((segmentation.BY_COLOR,) if groups else ()), *remarks),
             per_image=scores["trained"],
             labels=shown,
+            logged=tuple(health),
         )
 
     def size(self, stored: tuple[int, int]) -> tuple[int, int]:
@@ -112,17 +119,18 @@ class Evaluator(base.Evaluator):
 
     def _trained(
         self, kept: Iterator[dict[str, Any]], size: tuple[int, int], total: int
-    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Label maps `[N, *size]` of `KINDS` and `LINKAGE`, and the features' errors `[N]`.
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Label maps `[N, *size]` of `KINDS` and `LINKAGE`; the rest that is kept, `[N, ...]`.
 
         Worker processes cluster features while the device works on the next batch.
         """
         found: dict[str, list[np.ndarray]] = {name: [] for name in KINDS}
-        errors = []
+        rest = []
 
         def features() -> Iterator[np.ndarray]:
             for outputs in kept:
-                errors.append(outputs["feature_mse"])
+                names = ("feature_mse", *slot_health.KEPT)
+                rest.append({n: outputs[n] for n in names if n in outputs})
                 for name, (part, refine) in KINDS.items():
                     found[name].append(label_maps(outputs[part], size, refine=refine))
                 yield from outputs["features"]
@@ -141,7 +149,7 @@ class Evaluator(base.Evaluator):
                     found[LINKAGE].append(clustering.upsample_nearest(labels, size)[None])
                     bar.update(len(found[LINKAGE]))
         maps = {name: np.concatenate(labels) for name, labels in found.items()}
-        return maps, np.concatenate(errors)
+        return maps, collect(iter(rest))
 
 
 def label_maps(masks: Array, size: tuple[int, int], *, refine: bool) -> np.ndarray:

@@ -33,6 +33,7 @@ def predict(
     task_state: PyTree = (),
     indices: Sequence[int] | None = None,
     trajectory: bool = False,
+    first: int = 0,
 ) -> Iterator[PyTree]:
     """Runs a model on examples, batch by batch, and keeps of each what `reduce` gives.
 
@@ -51,6 +52,8 @@ def predict(
         indices: run only the batches that hold these examples, whole, since what is random in a
             model depends on its batch; give only their rows, in ascending order of index.
         trajectory: also give `reduce` what happened inside, step by step.
+        first: what number the first example counts as, where they are a part of more; a multiple
+            of the batch size.
 
     Yields:
         Per batch, the arrays on the host.
@@ -73,7 +76,7 @@ def predict(
     for start in sorted(set((wanted // size * size).tolist())):
         rows = np.minimum(np.arange(start, start + size), len(examples) - 1)
         batch = {name: array[rows] for name, array in arrays.items()}
-        ctx = (jnp.asarray(step, jnp.int32), jax.random.fold_in(key, start), task_state)
+        ctx = (jnp.asarray(step, jnp.int32), jax.random.fold_in(key, first + start), task_state)
         output = _forward(graphdef, task, reduce, factor, static, state, batch, ctx)
         if last is not None:
             yield jax.device_get(last)

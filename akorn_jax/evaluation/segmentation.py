@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 
 from akorn_jax.data.records import Examples
 from akorn_jax.errors import UserError
-from akorn_jax.evaluation import base, baselines, clustering
-from akorn_jax.evaluation.predict import predict
+from akorn_jax.evaluation import base, baselines, clustering, slot_health
+from akorn_jax.evaluation.predict import collect, predict
 from akorn_jax.evaluation.result import Result, Scores, summarize
 from akorn_jax.evaluation.workers import Workers
 from akorn_jax.layers.resize import resize_masks
@@ -41,24 +41,29 @@ class Prediction:
         labels: `[N, H, W]` integers.
         mse: `[N]`, mean over pixels and channels of the squared error of the reconstruction, of
             images in [0, 1]; None where the model reconstructs nothing.
+        slots: what `slot_health.reduce` kept, `[N, ...]` by name.
     """
 
     labels: np.ndarray
     mse: np.ndarray | None
+    slots: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 class Evaluator(base.Evaluator):
-    """FG-ARI, mBO, ARI, mIoU and the reconstruction's MSE."""
+    """FG-ARI, mBO, ARI, mIoU, the reconstruction's MSE, and the health of the slots."""
 
     def reduce(self, output: ModelOutput, batch: Mapping[str, Array]) -> dict[str, Array]:
-        """ "labels" of masks, or else "features" of unit length; "mse" of a reconstruction."""
-        return segments(output, batch)
+        """ "labels" of masks, or else "features" of unit length; "mse" of a reconstruction.
+
+        Beside them what `slot_health` wants.
+        """
+        return {**segments(output, batch), **slot_health.reduce(output)}
 
     def score(self, kept: Mapping[str, Iterator[dict[str, Any]]], examples: Examples) -> Result:
         """Scores beside the baselines; without true masks only label maps."""
         predictions = {name: label_maps(k, examples, self.config) for name, k in kept.items()}
         if examples.segmentation is None:
-            return unscored(predictions["trained"])
+            return unscored(predictions["trained"], examples)
         return scored(predictions, examples, self.config)
 
 
@@ -74,11 +79,16 @@ def segments(output: ModelOutput, batch: Mapping[str, Array]) -> dict[str, Array
         errors = output.recon - images.astype(jnp.float32) / 255
         found["mse"] = jnp.mean(errors**2, axis=(1, 2, 3))  # [B]
     if output.masks is not None:
-        masks = output.masks if images is None else resize_masks(output.masks, images.shape[1:3])
-        return {**found, "labels": jnp.argmax(masks, axis=1)}  # [B, H, W]
+        return {**found, "labels": jnp.argmax(masks_at(output, batch), axis=1)}  # [B, H, W]
     if output.features is not None:
         return {**found, "features": unit_vectors(output.features)}
     raise UserError("The model gives neither masks nor features to segment; choose evaluators.")
+
+
+def masks_at(output: ModelOutput, batch: Mapping[str, Array]) -> Array:
+    """A model's masks `[B, K, H, W]`, at the size of the images where the batch has any."""
+    images = batch.get("image")
+    return output.masks if images is None else resize_masks(output.masks, images.shape[1:3])
 
 
 def segment(
@@ -94,29 +104,33 @@ def label_maps(
 ) -> Prediction:
     """Label maps from what `segments` kept; features are clustered by worker processes."""
     size = (examples.images if examples.segmentation is None else examples.segmentation).shape[1:3]
-    maps, errors = [], []
+    maps, rest = [], []
 
     def watched() -> Iterator[dict[str, np.ndarray]]:
         for output in kept:
-            if "mse" in output:
-                errors.append(output["mse"])
+            rest.append({n: output[n] for n in ("mse", *slot_health.KEPT) if n in output})
             yield output
 
     with Workers(config.eval.num_workers or None) as workers, progress.bar(len(examples)) as bar:
-        outputs = watched()
-        first = next(outputs)
-        outputs = itertools.chain([first], outputs)
-        if "labels" in first:
-            results = (labels for output in outputs for labels in output["labels"])
-        else:
-            features = (f for output in outputs for f in output["features"])
-            results = clustering.iterate_cluster_maps(
-                features, config.data.num_clusters, workers, dims=config.eval.pca
-            )
-        for labels in results:
+        for labels in iterate_label_maps(watched(), config, workers):
             maps.append(clustering.upsample_nearest(labels, size))
             bar.update(len(maps))
-    return Prediction(np.stack(maps), np.concatenate(errors) if errors else None)
+    found = collect(iter(rest))
+    return Prediction(np.stack(maps), found.pop("mse", None), found)
+
+
+def iterate_label_maps(
+    kept: Iterator[dict[str, Any]], config: ConfigDict, workers: Workers
+) -> Iterator[np.ndarray]:
+    """Label maps `[h, w]`, image by image, at the resolution of what `segments` kept."""
+    first = next(kept)
+    outputs = itertools.chain([first], kept)
+    if "labels" in first:
+        return (labels for output in outputs for labels in output["labels"])
+    features = (f for output in outputs for f in output["features"])
+    return clustering.iterate_cluster_maps(
+        features, config.data.num_clusters, workers, dims=config.eval.pca
+    )
 
 
 def scored(predictions: Mapping[str, Prediction], examples: Examples, config: ConfigDict) -> Result:
@@ -134,6 +148,8 @@ def scored(predictions: Mapping[str, Prediction], examples: Examples, config: Co
     notes = [f"{without} scenes without objects count FG-ARI 1."] if without else []
     if groups:
         notes.append(BY_COLOR)
+    health = slot_health.measure(labels["trained"], predictions["trained"].slots, examples)
+    remarks = slot_health.remarks(health, examples)
     return Result(
         summary={
             "num_without_objects": without,
@@ -141,6 +157,8 @@ def scored(predictions: Mapping[str, Prediction], examples: Examples, config: Co
             **summaries["trained"],
             "baselines": {name: s for name, s in summaries.items() if name != "trained"},
             "by_color": groups,
+            **health,
+            "remarks": remarks,
         },
         columns={
             "fg_ari": "FG-ARI",
@@ -149,23 +167,28 @@ def scored(predictions: Mapping[str, Prediction], examples: Examples, config: Co
             **{group: group for group in groups},
         },
         methods={name: _columns(s, groups, name) for name, s in summaries.items()},
-        notes=tuple(notes),
+        notes=(*notes, *remarks),
         per_image=scores["trained"],
         labels=predictions["trained"].labels,
+        logged=tuple(health),
     )
 
 
-def unscored(prediction: Prediction) -> Result:
+def unscored(prediction: Prediction, examples: Examples) -> Result:
     """Label maps where there is no truth to compare with."""
     scores = {} if prediction.mse is None else {"mse": prediction.mse}
     summary = summarize(scores)
+    health = slot_health.measure(prediction.labels, prediction.slots, examples)
+    remarks = slot_health.remarks(health, examples)
+    note = "The data have no masks, so segments are shown and not scored."
     return Result(
-        summary=summary,
+        summary={**summary, **health, "remarks": remarks},
         columns={"mse": "MSE"} if scores else {},
         methods={"trained": summary},
-        notes=("The data have no masks, so segments are shown and not scored.",),
+        notes=(note, *remarks),
         per_image=scores,
         labels=prediction.labels,
+        logged=tuple(health),
     )
 
 
@@ -188,9 +211,9 @@ def baseline_maps(examples: Examples, config: ConfigDict) -> dict[str, np.ndarra
     workers = {"num_workers": config.eval.num_workers or None}
     maps = {"position": baselines.position(images, clusters)}
     if "patch_size" in config.model:
-        maps["token colors"] = baselines.token_colors(
-            images, clusters, patch_size=config.model.patch_size, **workers
-        )
+        patches = {"patch_size": config.model.patch_size, **workers}
+        maps["token colors"] = baselines.token_colors(images, clusters, **patches)
+        maps["token textures"] = baselines.token_textures(images, clusters, **patches)
     maps["pixel colors"] = baselines.pixel_colors(images, clusters, **workers)
     maps["color components"] = baselines.color_components(images, clusters, **workers)
     return maps

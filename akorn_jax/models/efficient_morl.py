@@ -30,7 +30,6 @@ Array = jax.Array
 Gaussian = tuple[Array, Array]  # mean and standard deviation
 KL = Callable[[int | Array, Array], Array]  # of an iteration and its posterior, `[B]`
 
-INIT = xavier_normal(0.02)  # of convolutions and linear maps that no other is said of
 HIDDEN = 128  # units of the prior's and the refinement's hidden layers
 LIKELIHOODS = ("gaussian", "mixture")
 
@@ -55,18 +54,18 @@ class Decoded(NamedTuple):
 class Encoder(nnx.Module):
     """Images `[B, H, W, 3]` in [-1, 1] to tokens `[B, H W, C]`."""
 
-    def __init__(self, channels: int, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, channels: int, *, init: nnx.Initializer, rngs: nnx.Rngs) -> None:
         torch_init = uniform_fan_in(4)
         self.convolutions = nnx.List(
-            nnx.Conv(channels if i else 3, channels, (5, 5), padding=2, kernel_init=INIT, rngs=rngs)
+            nnx.Conv(channels if i else 3, channels, (5, 5), padding=2, kernel_init=init, rngs=rngs)
             for i in range(4)
         )
         self.position = SoftPosition(
             channels, kernel_init=torch_init, bias_init=torch_init, rngs=rngs
         )
         self.norm = _layer_norm(channels, rngs)
-        self.hidden = Linear(channels, channels, kernel_init=INIT, rngs=rngs)
-        self.out = Linear(channels, channels, kernel_init=INIT, rngs=rngs)
+        self.hidden = Linear(channels, channels, kernel_init=init, rngs=rngs)
+        self.out = Linear(channels, channels, kernel_init=init, rngs=rngs)
 
     def __call__(self, images: Array) -> Array:
         x = images.astype(self.convolutions[0].kernel.dtype)
@@ -116,10 +115,10 @@ class DualGRU(nnx.Module):
 class Residual(nnx.Module):
     """h + MLP(LayerNorm(h)), for h `[..., Z]`."""
 
-    def __init__(self, features: int, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, features: int, *, init: nnx.Initializer, rngs: nnx.Rngs) -> None:
         self.norm = _layer_norm(features, rngs)
-        self.hidden = Linear(features, 2 * features, kernel_init=INIT, rngs=rngs)
-        self.out = Linear(2 * features, features, kernel_init=INIT, rngs=rngs)
+        self.hidden = Linear(features, 2 * features, kernel_init=init, rngs=rngs)
+        self.out = Linear(2 * features, features, kernel_init=init, rngs=rngs)
 
     def __call__(self, h: Array) -> Array:
         return h + self.out(jax.nn.relu(self.hidden(self.norm(h))))
@@ -133,17 +132,19 @@ class HierarchicalEncoder(nnx.Module):
         slot_size: Z.
     """
 
-    def __init__(self, in_features: int, slot_size: int, *, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, in_features: int, slot_size: int, *, init: nnx.Initializer, rngs: nnx.Rngs
+    ) -> None:
         def projection(inputs: int) -> Linear:
-            return Linear(inputs, slot_size, use_bias=False, kernel_init=INIT, rngs=rngs)
+            return Linear(inputs, slot_size, use_bias=False, kernel_init=init, rngs=rngs)
 
         self.to_k = projection(in_features)
         self.to_v = projection(in_features)
         self.to_q = projection(slot_size)
         self.norm_slots = _layer_norm(slot_size, rngs)
         self.gru = DualGRU(slot_size, rngs=rngs)
-        self.residual_loc = Residual(slot_size, rngs=rngs)
-        self.residual_raw = Residual(slot_size, rngs=rngs)
+        self.residual_loc = Residual(slot_size, init=init, rngs=rngs)
+        self.residual_raw = Residual(slot_size, init=init, rngs=rngs)
 
     def __call__(self, lam: Array, slots: Array, k: Array, v: Array) -> tuple[Array, Array]:
         """The posterior above.
@@ -169,10 +170,10 @@ class HierarchicalEncoder(nnx.Module):
 class Prior(nnx.Module):
     """p(z_l | z_{l + 1}), of each slot alone; all layers share it."""
 
-    def __init__(self, slot_size: int, *, rngs: nnx.Rngs) -> None:
-        self.hidden = Linear(slot_size, HIDDEN, kernel_init=INIT, rngs=rngs)
-        self.loc = Linear(HIDDEN, slot_size, kernel_init=INIT, rngs=rngs)
-        self.raw = Linear(HIDDEN, slot_size, kernel_init=INIT, rngs=rngs)
+    def __init__(self, slot_size: int, *, init: nnx.Initializer, rngs: nnx.Rngs) -> None:
+        self.hidden = Linear(slot_size, HIDDEN, kernel_init=init, rngs=rngs)
+        self.loc = Linear(HIDDEN, slot_size, kernel_init=init, rngs=rngs)
+        self.raw = Linear(HIDDEN, slot_size, kernel_init=init, rngs=rngs)
 
     def __call__(self, z: Array) -> Gaussian:
         hidden = elu(self.hidden(z))
@@ -183,12 +184,12 @@ class Prior(nnx.Module):
 class RefinementNetwork(nnx.Module):
     """The posterior of each slot and its gradient to the posterior's step, by a GRU."""
 
-    def __init__(self, slot_size: int, *, rngs: nnx.Rngs) -> None:
-        self.hidden = Linear(4 * slot_size, HIDDEN, kernel_init=INIT, rngs=rngs)
-        self.encode = Linear(HIDDEN, slot_size, kernel_init=INIT, rngs=rngs)
+    def __init__(self, slot_size: int, *, init: nnx.Initializer, rngs: nnx.Rngs) -> None:
+        self.hidden = Linear(4 * slot_size, HIDDEN, kernel_init=init, rngs=rngs)
+        self.encode = Linear(HIDDEN, slot_size, kernel_init=init, rngs=rngs)
         self.gru = GRU(slot_size, init=uniform_fan_in(slot_size), rngs=rngs)
-        self.loc = Linear(slot_size, slot_size, kernel_init=INIT, rngs=rngs)
-        self.raw = Linear(slot_size, slot_size, kernel_init=INIT, rngs=rngs)
+        self.loc = Linear(slot_size, slot_size, kernel_init=init, rngs=rngs)
+        self.raw = Linear(slot_size, slot_size, kernel_init=init, rngs=rngs)
 
     def __call__(self, lam: Array, gradient: Array, h: Array) -> tuple[Array, Array]:
         """lam and its gradient `[B, K, 2, Z]`, state h `[B, K, Z]` to the step and the next h."""
@@ -228,6 +229,7 @@ class Model(nnx.Module):
         std: float = 0.1,
         likelihood: str = "gaussian",
         gradient_batch: int | None = None,
+        init_gain: float = 0.02,
         *,
         rngs: nnx.Rngs,
     ) -> None:
@@ -245,19 +247,20 @@ class Model(nnx.Module):
         self.gradient_batch = gradient_batch
         initial = jnp.stack([jnp.zeros(slot_size), jnp.ones(slot_size)])  # [2, Z]
         self.posterior = nnx.Param(initial, **KEEP)
-        self.encoder = Encoder(channels, rngs=rngs)
-        self.layer = HierarchicalEncoder(channels, slot_size, rngs=rngs)
-        self.prior = Prior(slot_size, rngs=rngs)
+        init = xavier_normal(init_gain)
+        self.encoder = Encoder(channels, init=init, rngs=rngs)
+        self.layer = HierarchicalEncoder(channels, slot_size, init=init, rngs=rngs)
+        self.prior = Prior(slot_size, init=init, rngs=rngs)
         self.decoder = ValidBroadcastDecoder(
             slot_size,
             channels,
             out_kernel_size=3,
             position="add",
             activation=elu,
-            init=INIT,
+            init=init,
             rngs=rngs,
         )
-        self.refinement = RefinementNetwork(slot_size, rngs=rngs)
+        self.refinement = RefinementNetwork(slot_size, init=init, rngs=rngs)
 
     def __call__(
         self,

@@ -28,7 +28,6 @@ from akorn_jax.outputs import ModelOutput
 
 Array = jax.Array
 
-INIT = xavier_normal(0.02)  # of all convolutions and linear maps
 MAPS = 17  # channels of the refinement network's input
 
 
@@ -60,7 +59,15 @@ class RefinementNetwork(nnx.Module):
         hidden_size: D, of the LSTM.
     """
 
-    def __init__(self, slot_size: int, channels: int, hidden_size: int, *, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self,
+        slot_size: int,
+        channels: int,
+        hidden_size: int,
+        *,
+        init: nnx.Initializer,
+        rngs: nnx.Rngs,
+    ) -> None:
         self.convolutions = nnx.List(
             TapConv(
                 channels if i else MAPS,
@@ -68,15 +75,15 @@ class RefinementNetwork(nnx.Module):
                 3,
                 stride=2,
                 padding=1,
-                kernel_init=INIT,
+                kernel_init=init,
                 bias_init=nnx.initializers.zeros_init(),
                 rngs=rngs,
             )
             for i in range(4)
         )
-        self.hidden = Linear(channels, hidden_size, kernel_init=INIT, rngs=rngs)
+        self.hidden = Linear(channels, hidden_size, kernel_init=init, rngs=rngs)
         self.lstm = LSTM(hidden_size + 4 * slot_size, hidden_size, rngs=rngs)
-        self.out = Linear(hidden_size, 2 * slot_size, kernel_init=INIT, rngs=rngs)
+        self.out = Linear(hidden_size, 2 * slot_size, kernel_init=init, rngs=rngs)
 
     def __call__(
         self, maps: Array, vectors: Array, state: tuple[Array, Array]
@@ -119,6 +126,11 @@ class Model(nnx.Module):
         released_tiling: show the refinement of slot k of image b the image (b K + k) mod B, as the
             released code of the ClevrTex benchmark does, from which its numbers come. False shows
             it its own.
+        init_gain: of the initial weights, N(0, init_gain^2 2 / (fan_in + fan_out)); the reference's
+            is 0.02.
+
+    Raises:
+        ValueError: fewer than 2 slots or less than 1 iteration.
     """
 
     def __init__(
@@ -132,9 +144,11 @@ class Model(nnx.Module):
         std: float = 0.1,
         gradient_batch: int | None = None,
         released_tiling: bool = False,
+        init_gain: float = 0.02,
         *,
         rngs: nnx.Rngs,
     ) -> None:
+        _check_numbers(num_slots, num_iterations)
         self.image_size = image_size
         self.num_slots = num_slots
         self.slot_size = slot_size
@@ -143,10 +157,11 @@ class Model(nnx.Module):
         self.gradient_batch = gradient_batch
         self.released_tiling = released_tiling
         self.posterior = nnx.Param(jnp.repeat(jnp.array([0.0, 1.0]), slot_size), **KEEP)
+        init = xavier_normal(init_gain)
         self.decoder = ValidBroadcastDecoder(
-            slot_size, channels, position="append", activation=elu, init=INIT, rngs=rngs
+            slot_size, channels, position="append", activation=elu, init=init, rngs=rngs
         )
-        self.refinement = RefinementNetwork(slot_size, channels, hidden_size, rngs=rngs)
+        self.refinement = RefinementNetwork(slot_size, channels, hidden_size, init=init, rngs=rngs)
         self.norm_likelihood = MapNorm((image_size, image_size, 1))
         self.norm_without = MapNorm((image_size, image_size, 1))
         self.norm_means = MapNorm((image_size, image_size, 3))
@@ -324,10 +339,14 @@ class Model(nnx.Module):
                 f"images have shape {inputs.shape}; the model takes [B, {size}, {size}, 3]: set "
                 "config.model.image_size to what the data has."
             )
-        if num_slots < 2:
-            raise ValueError(f"{num_slots=}: a slot is judged by what the others explain; take 2.")
-        if num_iterations < 1:
-            raise ValueError(f"{num_iterations=}: slots need at least 1 iteration.")
+        _check_numbers(num_slots, num_iterations)
+
+
+def _check_numbers(num_slots: int, num_iterations: int) -> None:
+    if num_slots < 2:
+        raise ValueError(f"{num_slots=}: a slot is judged by what the others explain; take 2.")
+    if num_iterations < 1:
+        raise ValueError(f"{num_iterations=}: slots need at least 1 iteration.")
 
 
 def logsumexp_of_others(a: Array) -> Array:

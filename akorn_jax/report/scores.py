@@ -8,6 +8,7 @@ import numpy as np
 
 from akorn_jax import run_config
 from akorn_jax.errors import UserError
+from akorn_jax.evaluation import slot_health
 from akorn_jax.evaluation.set_prediction import HEADINGS
 from akorn_jax.report.run import Run
 
@@ -15,6 +16,7 @@ SEGMENTATION = {"fg_ari": "FG-ARI", "mbo": "mBO", "ari": "ARI", "miou": "mIoU", 
 CLASSIFICATION = {"top1_error": "top-1 error", "knn_accuracy": "k-NN accuracy"}
 # What a run is best known for first.
 NAMES = HEADINGS | SEGMENTATION | CLASSIFICATION
+DCI = ("disentanglement", "completeness", "informativeness")
 ERRORS = ("mse", "top1_error")  # less is better
 SCENES = ("name", "crop", "size", "interpolation")  # fields of `config.data`: what scenes show
 RANKING = ("fg_ari", "mbo", "ari", "miou")  # what scenes are ranked by: the first that there is
@@ -164,6 +166,50 @@ def published(run: Run, names: Sequence[str]) -> list[Group]:
         groups.setdefault(entry["source"], []).append(row)
     note = "Copied from the paper, not measured here; ± is the standard deviation over seeds."
     return [Group(f"Published in {source}", rows, note) for source, rows in groups.items()]
+
+
+def health(run: Run) -> list[tuple[str, float]]:
+    """What tells whether the slots do their work: (meaning, number) of those that the run has."""
+    found = ((text, run.summary.get(name)) for name, text in slot_health.MEANINGS.items())
+    return [(text, value) for text, value in found if value is not None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Probes:
+    """Tables of what representations tell of the objects' attributes.
+
+    Attributes:
+        columns: attribute and what it is scored by.
+        groups: kind of probe, and by method the score of each attribute, None where there is none.
+        dci_columns: the numbers of `dci`.
+        dci: by method disentanglement, completeness, informativeness, and the share of the objects
+            that a segment is matched with.
+    """
+
+    columns: list[tuple[str, str]]
+    groups: list[tuple[str, list[tuple[str, list[float | None]]]]]
+    dci_columns: tuple[str, ...]
+    dci: list[tuple[str, list[float | None]]]
+
+
+def probes(run: Run) -> Probes | None:
+    """The tables of a run whose representations were probed."""
+    found = run.summary.get("probes")
+    if found is None:
+        return None
+    kinds = {"r2": "R²", "accuracy": "accuracy"}
+    methods = {"this run" if n == "trained" else n: m for n, m in found["methods"].items()}
+    groups = [
+        (
+            title,
+            [(n, [m[kind][a] for a in found["kinds"]]) for n, m in methods.items() if kind in m],
+        )
+        for kind, title in (("linear", "Linear probes"), ("mlp", "Multilayer perceptron"))
+    ]
+    matched = {"this run" if n == "trained" else n: share for n, share in found["matched"].items()}
+    dci = [(n, [*(methods[n]["dci"].get(d) for d in DCI), m]) for n, m in matched.items()]
+    columns = [(name, kinds[kind]) for name, kind in found["kinds"].items()]
+    return Probes(columns, groups, (*DCI, "objects matched"), dci)
 
 
 def by_color(run: Run, score: str) -> list[tuple[str, list[Cell]]]:

@@ -15,17 +15,23 @@ from pathlib import Path
 import numpy as np
 import rich.box
 import rich.table
+from absl import logging
 from etils import epath
 
-from akorn_jax import metrics
 from akorn_jax.errors import UserError
+from akorn_jax.evaluation.workers import Workers
 from akorn_jax.runtime import progress, storage
 from akorn_jax.score import conventions, label_maps
+from akorn_jax.score.pairs import Pair, score_pairs
 
 Array = np.ndarray
+Summary = dict[str, float | int | None]
+
+CHUNK = 64  # pairs that a worker takes at a time
+WORTH_PROCESSES = 1000  # pairs, about a second of scoring and the start of the workers
 
 
-def main(arguments: Sequence[str]) -> dict[str, dict[str, float]]:
+def main(arguments: Sequence[str]) -> dict[str, Summary]:
     """Reads, scores and prints; returns the scores.
 
     Raises:
@@ -41,15 +47,26 @@ def main(arguments: Sequence[str]) -> dict[str, dict[str, float]]:
     parser.add_argument("--true", metavar="FILE_OR_DIR", required=True, type=Path)
     parser.add_argument("--background", metavar="ID,ID", default="0", help="true ids, 0 by default")
     parser.add_argument("--ignore", metavar="ID,ID", default="", help="true ids that do not count")
-    parser.add_argument("--boundary", action="store_true", help="also borders, which take longer")
+    parser.add_argument("--videos", action="store_true", help="the maps of a folder are its frames")
+    parser.add_argument("--skip_bad", action="store_true", help="pass over bad and lone maps")
+    parser.add_argument("--num_workers", metavar="N", type=int, help="processes; one a core")
     parser.add_argument("--json", metavar="FILE", type=Path)
     options = parser.parse_args(arguments)
+    if options.num_workers is not None and options.num_workers < 0:
+        raise UserError(f"--num_workers={options.num_workers}: give 0 or more.")
     background = _ids("background", options.background)
     ignore = _ids("ignore", options.ignore)
     true, pred = (label_maps.read(path.expanduser()) for path in (options.true, options.pred))
-    check_pairs(true, pred, options)
-    found = score(true, pred, background, ignore, boundary=options.boundary)
-    progress.say(table(found, len(true)))
+    if options.videos:
+        true, pred = true.videos(), pred.videos()
+    found = score(
+        *check_pairs(true, pred, options),
+        background,
+        ignore,
+        num_workers=options.num_workers,
+        skip_bad=options.skip_bad,
+    )
+    progress.say(table(found))
     if options.json:
         try:
             storage.write(epath.Path(options.json), json.dumps(found, indent=2).encode())
@@ -61,56 +78,78 @@ def main(arguments: Sequence[str]) -> dict[str, dict[str, float]]:
 
 
 def check_pairs(
-    true: Mapping[str, Array], pred: Mapping[str, Array], options: argparse.Namespace
-) -> None:
-    """Raises UserError unless every truth has a prediction of its shape, and no other."""
+    true: label_maps.Maps, pred: label_maps.Maps, options: argparse.Namespace
+) -> tuple[label_maps.Maps, label_maps.Maps]:
+    """Truths and predictions of the names that both have.
+
+    Raises:
+        UserError: one has more, and these are not to be skipped; or none are left.
+    """
     for names, what in (
         (sorted(true.keys() - pred.keys()), f"--pred={options.pred}: has no prediction of"),
         (sorted(pred.keys() - true.keys()), f"--true={options.true}: has no truth of"),
     ):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise UserError(f"{what} {', '.join(names[:3])}{more}.")
-    for name, labels in true.items():
-        if labels.shape != pred[name].shape:
-            raise UserError(
-                f"{name}: the truth is {list(labels.shape)}, the prediction "
-                f"{list(pred[name].shape)}; resize one."
-            )
+            line = f"{what} {', '.join(names[:3])}{more}"
+            if not options.skip_bad:
+                raise UserError(f"{line}; use --skip_bad to go on without.")
+            logging.warning("skipped: %s", line)
+    names = [name for name in true if name in pred]
+    if not names:
+        raise UserError(f"--pred={options.pred}: no name is among those of --true={options.true}.")
+    return tuple(label_maps.Maps({n: maps.sources[n] for n in names}) for maps in (true, pred))
 
 
 def score(
-    true: Mapping[str, Array],
-    pred: Mapping[str, Array],
+    true: Mapping[str, Array] | label_maps.Maps,
+    pred: Mapping[str, Array] | label_maps.Maps,
     background_ids: Sequence[int] = (0,),
     ignore_ids: Sequence[int] = (),
     *,
-    boundary: bool = False,
-) -> dict[str, dict[str, float]]:
+    num_workers: int | None = 0,
+    skip_bad: bool = False,
+) -> dict[str, Summary]:
     """By convention: "mean", "se" (standard error), "count" and "without" (no score).
 
     Args:
-        true, pred: label maps `[H, W]` by name; `[T, H, W]` of videos are scored as one image, so
-            a segment must keep its id.
+        true, pred: label maps `[H, W]` by the same names, or videos `[T, H, W]`: frames are scored
+            as images, and whole videos by the conventions of videos, where a segment must keep its
+            id.
         background_ids: true ids that are no objects.
         ignore_ids: true ids of pixels that do not count.
-        boundary: also `boundary_f`, of images alone.
+        num_workers: processes; 0: this one; None: one a core where that pays.
+        skip_bad: pass over pairs that cannot be read or differ in shape, with a warning.
+
+    Raises:
+        UserError: a pair is wrong, or all are.
     """
-    values: dict[str, list[Array]] = {name: [] for name in conventions.CONVENTIONS}
-    borders = []
-    for name, labels in true.items():
-        found = metrics.contingency(labels, pred[name], ignore_ids)
-        for convention, rule in conventions.CONVENTIONS.items():
-            values[convention].append(np.atleast_1d(rule.score(found, background_ids)))
-        if boundary:
-            borders.append(np.atleast_1d(conventions.boundary_f(labels, pred[name])))
-    if boundary:
-        values[conventions.BOUNDARY] = borders
-    return {name: _summary(np.concatenate(v)) for name, v in values.items()}
+    pairs: list[Pair] = [(name, _source(true, name), _source(pred, name)) for name in true]
+    if num_workers is None and len(pairs) < WORTH_PROCESSES:
+        num_workers = 0
+    starts = range(0, len(pairs), CHUNK)
+    chunks = ((pairs[i : i + CHUNK], background_ids, ignore_ids, skip_bad) for i in starts)
+    values: dict[str, list[Array]] = {}
+    done = 0
+    with Workers(num_workers) as workers, progress.bar(len(pairs)) as bar:
+        for chunk in workers.imap(score_pairs, chunks):
+            for scores in chunk:
+                if isinstance(scores, str):
+                    logging.warning("skipped: %s", scores)
+                    continue
+                for name, found in scores.items():
+                    values.setdefault(name, []).append(found)
+            done += len(chunk)
+            bar.update(done)
+    if not values:
+        raise UserError(f"none of the {len(pairs)} pairs can be scored; they are named above.")
+    order = [*conventions.CONVENTIONS, conventions.BOUNDARY]
+    return {n: _summary(np.concatenate(values[n])) for n in order if n in values}
 
 
-def table(found: Mapping[str, Mapping[str, float]], num_images: int) -> rich.table.Table:
+def table(found: Mapping[str, Summary]) -> rich.table.Table:
     """What is printed."""
+    num_images = found["ari"]["count"] + found["ari"]["without"]
     rows = rich.table.Table(title=f"{num_images} images", box=rich.box.SIMPLE, pad_edge=False)
     for heading in ("score", "mean ± s.e.", "without", "by whose rule"):
         rows.add_column(heading, no_wrap=heading != "by whose rule")
@@ -122,7 +161,13 @@ def table(found: Mapping[str, Mapping[str, float]], num_images: int) -> rich.tab
     return rows
 
 
-def _summary(values: Array) -> dict[str, float | None]:
+def _source(maps: Mapping[str, Array], name: str) -> label_maps.Source:
+    if isinstance(maps, label_maps.Maps):
+        return maps.sources[name]
+    return label_maps.Stored(np.asarray(maps[name]))
+
+
+def _summary(values: Array) -> Summary:
     kept = values[~np.isnan(values)]
     return {
         "mean": float(kept.mean()) if len(kept) else None,

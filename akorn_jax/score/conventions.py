@@ -1,14 +1,15 @@
 """One name, many rules: every convention in use for a score of segmentations, and who uses it.
 
-All scores are computed from the contingency table of an image (`akorn_jax.metrics.Contingency`),
-but for the boundary measure, which looks at the maps.
+Scores are computed from the contingency tables of images (`akorn_jax.metrics.Contingency`), but for
+the boundary measure, which looks at the maps. `docs/score.md` has what was compared with the
+reference implementations.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy.ndimage import binary_dilation
 from scipy.optimize import linear_sum_assignment
 
 from akorn_jax import metrics
@@ -16,7 +17,7 @@ from akorn_jax.metrics import Contingency
 
 Array = np.ndarray
 
-BOUNDARY_SHARE = 0.0075  # of the image's diagonal: how far off a boundary may be (DAVIS)
+BOUNDARY_SHARE = 0.008  # of the image's diagonal: how far off a boundary may be (DAVIS 2017)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +26,14 @@ class Convention:
 
     Attributes:
         users: one sentence, who reports it.
-        score: table, background ids -> the scores of an image, NaN where it has none; several
-            where each object counts by itself.
+        score: table, background ids -> the score of an image, NaN where it has none; `[R]` where
+            each object counts by itself.
+        of_videos: whether the frames of a video make one table; otherwise each is an image.
     """
 
     users: str
     score: Callable[[Contingency, Sequence[int]], Array | float]
+    of_videos: bool = False
 
 
 def objects_of(table: Contingency, background_ids: Sequence[int]) -> Array:
@@ -51,22 +54,50 @@ def best_overlaps(table: Contingency, background_ids: Sequence[int]) -> Array:
     return iou.max(1) if objects.any() else np.array([])
 
 
-def matched_iou(table: Contingency, background_ids: Sequence[int], *, over: str) -> float:
-    """Mean IoU after a one-to-one assignment that maximises its sum.
+def fg_ari_deepmind(table: Contingency, background_ids: Sequence[int]) -> float:
+    """FG-ARI by the formula of multi_object_datasets, which is NaN where it divides by 0.
 
-    Args:
-        over: what the sum is divided by: "true" objects (without the background), "visible" ones
-            that were given a segment, or "all" true segments with the background.
+    That is so without objects, and where one object is found whole; the one exception is an image
+    that is one segment, with one object at most: 1.
+    """
+    counts = table.counts[objects_of(table, background_ids)]
+    if table.counts.shape[1] == 1 and len(counts) <= 1:
+        return 1.0
+    segments = np.count_nonzero(counts.any(0))
+    return np.nan if len(counts) == segments <= 1 else metrics.rand_index(counts)
+
+
+def matched_iou(table: Contingency, background_ids: Sequence[int]) -> float:
+    """Mean IoU of true objects after the one-to-one assignment that maximises its sum.
+
+    The background takes no part in the assignment; an object that is given nothing counts 0.
     """
     objects = objects_of(table, background_ids)
-    iou = table.counts / table.unions()
-    row, column = linear_sum_assignment(iou, maximize=True)
-    if over == "all":
-        return float(iou[row, column].sum() / len(objects))
     if not objects.any():
         return np.nan
-    found = iou[row, column][objects[row]]
-    return float(found.sum() / (objects.sum() if over == "true" else max(len(found), 1)))
+    iou = table.counts[objects] / table.unions()[objects]
+    return float(iou[linear_sum_assignment(iou, maximize=True)].sum() / len(iou))
+
+
+def matched_iou_all(table: Contingency, background_ids: Sequence[int]) -> float:
+    """The same over all true segments, the background as one of them."""
+    del background_ids
+    iou = table.counts / table.unions()
+    return float(iou[linear_sum_assignment(iou, maximize=True)].sum() / len(iou))
+
+
+def matched_iou_by_cosine(table: Contingency, background_ids: Sequence[int]) -> Array:
+    """Of each true object, the IoU of the segment that it is given; 0 where it is given none.
+
+    The one-to-one assignment maximises the cosine similarity of masks, without the background.
+    """
+    objects = objects_of(table, background_ids)
+    counts, unions = table.counts[objects], table.unions()[objects]
+    norms = np.sqrt(np.outer(counts.sum(1), table.counts.sum(0)))
+    pairs = linear_sum_assignment(counts / norms, maximize=True)
+    found = np.zeros(len(counts))
+    found[pairs[0]] = counts[pairs] / unions[pairs]
+    return found
 
 
 def clevrtex_miou(table: Contingency, background_ids: Sequence[int]) -> float:
@@ -108,12 +139,22 @@ def panoptic_quality(table: Contingency, background_ids: Sequence[int]) -> float
 
 CONVENTIONS: Mapping[str, Convention] = {
     "fg_ari": Convention(
-        "FG-ARI, images without objects count 1: scikit-learn's answer; AKOrN, SAVi.",
+        "FG-ARI, images without objects count 1: scikit-learn's answer; AKOrN, SAVi, ClevrTex.",
         lambda t, b: fg_ari(t, b, empty=1.0),
     ),
     "fg_ari_skip": Convention(
-        "FG-ARI, images without objects are left out: videosaur; DeepMind's gives NaN there.",
+        "FG-ARI, images without objects are left out: videosaur.",
         lambda t, b: fg_ari(t, b, empty=np.nan),
+    ),
+    "fg_ari_nan": Convention(
+        "FG-ARI as DeepMind's multi_object_datasets, which has NaN without objects and where one "
+        "object is found whole; these are left out: IODINE, Slot Attention.",
+        fg_ari_deepmind,
+    ),
+    "fg_ari_video": Convention(
+        "FG-ARI of whole videos, where a segment must keep its id: SAVi, STEVE.",
+        lambda t, b: fg_ari(t, b, empty=1.0),
+        of_videos=True,
     ),
     "ari": Convention(
         "ARI over all pixels, the background is a segment: IODINE's second number, Krimmel et al.",
@@ -123,57 +164,62 @@ CONVENTIONS: Mapping[str, Convention] = {
         "mBO, mean over objects, then over images: DINOSAUR, SPOT, AKOrN.",
         lambda t, b: best_overlaps(t, b).mean() if objects_of(t, b).any() else np.nan,
     ),
-    "mbo_object": Convention(
-        "mBO, mean over all objects of all images: LSD.",
-        best_overlaps,
+    "mbo_object": Convention("mBO, mean over all objects of all images: LSD.", best_overlaps),
+    "mbo_video": Convention(
+        "mBO of whole videos, where a segment must keep its id: videosaur.",
+        lambda t, b: best_overlaps(t, b).mean() if objects_of(t, b).any() else np.nan,
+        of_videos=True,
     ),
     "miou_clevrtex": Convention(
         "mIoU, Hungarian with the background, spurious segments count: ClevrTex benchmark.",
         clevrtex_miou,
     ),
     "miou_true": Convention(
-        "mIoU, Hungarian, divided by the number of true objects: object-centric-learning "
+        "mIoU, Hungarian without the background, over true objects: object-centric-learning "
         "framework, SPOT.",
-        lambda t, b: matched_iou(t, b, over="true"),
+        matched_iou,
     ),
     "miou_visible": Convention(
-        "mIoU, Hungarian, over the objects that were given a segment: LSD.",
-        lambda t, b: matched_iou(t, b, over="visible"),
+        "mIoU, matched by the cosine similarity of masks, over all visible objects of all images: "
+        "LSD.",
+        matched_iou_by_cosine,
     ),
     "miou_all": Convention(
-        "mIoU, Hungarian, the background is a segment like any other.",
-        lambda t, b: matched_iou(t, b, over="all"),
+        "mIoU, Hungarian, over all true segments, the background as one of them.",
+        matched_iou_all,
     ),
     "sc": Convention(
-        "Segmentation covering by area: GENESIS, GENESIS-V2.",
+        "Segmentation covering of objects by area: GENESIS, which counts images without any 0.",
         lambda t, b: covering(t, b, by_area=True),
     ),
     "msc": Convention(
-        "Mean segmentation covering, objects equally: GENESIS, GENESIS-V2.",
+        "Mean segmentation covering, objects equally: GENESIS, which counts images without any 0.",
         lambda t, b: covering(t, b, by_area=False),
     ),
     "pq": Convention(
-        "Panoptic quality of one class, pairs above IoU 1/2: Kirillov et al. 2019.",
+        "Panoptic quality of one class, pairs above IoU 1/2, image by image: Kirillov et al. 2019.",
         panoptic_quality,
     ),
 }
 BOUNDARY = "boundary_f"
 BOUNDARY_USERS = (
-    "Boundary F: precision and recall of segment borders within 0.75 % of the diagonal: DAVIS."
+    "Boundary F, borders of all segments at once, within 0.8 % of the diagonal: DAVIS 2017's rule "
+    "for one object."
 )
 
 
 def boundary_f(true: Array, pred: Array) -> float:
-    """F-measure of the borders of two label maps `[H, W]`; NaN where neither has any."""
+    """F-measure of the borders of two label maps `[H, W]`; 1 where neither has any.
+
+    A pixel is on a border if its right, lower or lower right neighbour is of another segment.
+    """
     borders = [_borders(labels) for labels in (true, pred)]
-    radius = max(1, round(BOUNDARY_SHARE * float(np.hypot(*true.shape))))
-    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
-    disk = y**2 + x**2 <= radius**2
-    near = [binary_dilation(border, disk) for border in borders]
-    if not borders[0].any() and not borders[1].any():
-        return np.nan
-    precision = (borders[1] & near[0]).sum() / max(borders[1].sum(), 1)
-    recall = (borders[0] & near[1]).sum() / max(borders[0].sum(), 1)
+    if not borders[0].any() or not borders[1].any():
+        return float(borders[0].any() == borders[1].any())
+    radius = math.ceil(BOUNDARY_SHARE * math.hypot(*true.shape))
+    near = [_dilated(border, radius) for border in borders]
+    precision = (borders[1] & near[0]).sum() / borders[1].sum()
+    recall = (borders[0] & near[1]).sum() / borders[0].sum()
     total = precision + recall
     return float(2 * precision * recall / total) if total else 0.0
 
@@ -182,4 +228,17 @@ def _borders(labels: Array) -> Array:
     border = np.zeros(labels.shape, bool)
     border[:-1] |= labels[:-1] != labels[1:]
     border[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    border[:-1, :-1] |= labels[:-1, :-1] != labels[1:, 1:]
     return border
+
+
+def _dilated(border: Array, radius: int) -> Array:
+    """The pixels within `radius` of a border: row by row of a disk, by running sums."""
+    height, width = border.shape
+    sums = np.pad(border, ((radius, radius), (radius + 1, radius))).cumsum(1, dtype=np.int32)
+    near = np.zeros_like(border)
+    for offset in range(-radius, radius + 1):
+        reach = math.isqrt(radius**2 - offset**2)
+        rows = sums[radius + offset : radius + offset + height]
+        near |= rows[:, radius + 1 + reach :][:, :width] > rows[:, radius - reach :][:, :width]
+    return near

@@ -37,8 +37,12 @@ def fill(model: nnx.Module, config: ConfigDict) -> None:
         return
     path = epath.Path(settings.path).expanduser()
     if path.suffix in files.KINDS:
-        _, averaged = files.read(Path(path))
-        convert.load_official(_submodule(model, settings.target), averaged)
+        _, averaged = files.read(Path(path), "config.init_from.path")
+        module = _submodule(model, settings.target)
+        try:
+            convert.load_official(module, averaged)
+        except UserError as error:
+            raise UserError(f"config.init_from.path={path}: {error}") from error
         logging.info("Started %s from %s.", settings.target or "the model", path)
         return
     state = nnx.state(model)

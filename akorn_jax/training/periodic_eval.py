@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import jax
+from absl import logging
 from flax import nnx
 from ml_collections import ConfigDict
 
@@ -120,6 +121,8 @@ class PeriodicEval:
         )
         scores = {f"eval/{name}": score for name, score in result.scalars().items()}
         self._writer.write_scalars(done, {"eval/loss": float(loss), **scores})
+        for remark in result.summary.get("remarks", ()):
+            logging.warning("Step %d: %s", done, remark)
         if result.labels is not None:
             picture = plots.pixels(plots.result(result, examples))
             self._writer.write_images(done, {"eval/segmentation": picture})

@@ -2,22 +2,31 @@
 
 from ml_collections import ConfigDict
 
+from akorn_jax.errors import UserError
 from configs import base
 from configs.protocols import protocol
 from configs.published import published
 
 
-def contrastive_discovery(protocol_key: str, *, size: int, procedural: bool) -> ConfigDict:
+def contrastive_discovery(
+    protocol_key: str, *, size: int, procedural: bool, npz: bool = False
+) -> ConfigDict:
     """Object discovery as in the AKOrN paper (arXiv 2410.13821): SimCLR, Adam 1e-3, slow EMA.
 
     Args:
         protocol_key: of configs/data.py.
         size: side of the images, in pixels.
         procedural: use procedural data.
+        npz: read what the official converter wrote instead of the published file.
     """
+    if procedural and npz:
+        raise UserError("variants npz, procedural exclude each other; choose one.")
     config = base.get_config()
     config.data = protocol(protocol_key, procedural=procedural)
     config.published = published(protocol_key)
+    if npz:  # the same scenes under another name
+        config.data = protocol(f"akorn_npz_{protocol_key}", procedural=False)
+        config.published = tuple(e | {"dataset": config.data.name} for e in config.published)
     config.task = contrastive(size)
     return config
 

@@ -13,8 +13,8 @@ from configs.published import published
 VARIANTS = (*slot_attention.VARIANTS, "features")
 
 # Encoders that papers use: arguments of `akorn_jax.models.vit.Model`.
-VIT_S8 = {"name": "vit", "patch_size": 8, "width": 384, "heads": 6}
-VIT_B8 = {"name": "vit", "patch_size": 8, "width": 768, "heads": 12}
+VIT_S8 = {"name": "vit", "image_size": 224, "patch_size": 8, "width": 384, "heads": 6}
+VIT_B8 = {"name": "vit", "image_size": 224, "patch_size": 8, "width": 768, "heads": 12}
 
 
 def explain_features(

@@ -142,11 +142,14 @@ def set_training(
     warmup_steps: int = 0,
     mean_background: bool = True,
     trunk: float = 1.0,
+    sprite_rate: float | None = None,
 ) -> None:
     """The task and the optimizer for `config.model`; as `discovery`, in steps.
 
     Args:
         trunk: the encoder's rate over that of the regressors.
+        sprite_rate: of sprites, masks and background, falls as the others do; None: `rate`, which
+            for them does not fall.
     """
     model = config.model
     config.task = fields.task(
@@ -166,10 +169,11 @@ def set_training(
         values = (rate, rate / 10, rate / 100)
         return warmed({"name": "piecewise", "values": values, "boundaries": drops})
 
+    sprites = warmed(rate) if sprite_rate is None else falling(sprite_rate)
     with config.ignore_type():
         config.optimizer.learning_rate = ConfigDict(falling(rate))
     config.optimizer.groups = (
-        ("sprites|masks|background", {"name": "adam", "learning_rate": warmed(rate)}),
+        ("sprites|masks|background", {"name": "adam", "learning_rate": sprites}),
         ("encoder/.*", {"name": "adam", "learning_rate": falling(trunk * rate)}),
     )
 

@@ -78,8 +78,8 @@ def sprite_mask(shape: int, scale: float, orientation: float, x: float, y: float
         raise DatasetError(f"(x, y)=({x}, {y}): expected positions in [0, 1]")
     pixel = np.arange(SIZE) + 0.5
     dx, dy = pixel[None, :] - _centre(x), pixel[:, None] - _centre(y)
-    u, v = _sprite_frame(dx, dy, np.cos(orientation), np.sin(orientation), scale)
-    return _INSIDE[shape - 1](u, v)
+    u, v = sprite_frame(dx, dy, np.cos(orientation), np.sin(orientation), scale)
+    return INSIDE[shape - 1](u, v)
 
 
 def _centre(position: np.ndarray | float) -> np.ndarray | float:
@@ -87,7 +87,7 @@ def _centre(position: np.ndarray | float) -> np.ndarray | float:
     return 16 + 32 * position
 
 
-def _sprite_frame(
+def sprite_frame(
     dx: np.ndarray, dy: np.ndarray, cos: np.ndarray, sin: np.ndarray, scale: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Offsets on the screen (right, down) as offsets (right, up) in the unrotated unit sprite."""
@@ -111,7 +111,7 @@ def _in_heart(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return u * u + v * v <= radius * radius
 
 
-_INSIDE = (_in_square, _in_ellipse, _in_heart)
+INSIDE = (_in_square, _in_ellipse, _in_heart)
 
 
 def batch(seed: int, index: np.ndarray, *, kind: str) -> dict[str, np.ndarray]:
@@ -181,7 +181,7 @@ def _composite(sprites: dict[str, np.ndarray], count: np.ndarray) -> np.ndarray:
     labels = np.zeros((count.size, SIZE, SIZE), np.uint8)
     offset = np.arange(_WINDOW)
     for number in range(sprites["x"].shape[1]):
-        for code, inside in enumerate(_INSIDE, 1):
+        for code, inside in enumerate(INSIDE, 1):
             scene = np.flatnonzero((number < count) & (sprites["shape"][:, number] == code))
             value = {name: values[scene, number, None, None] for name, values in sprites.items()}
             x, y = _centre(value["x"]), _centre(value["y"])
@@ -189,7 +189,7 @@ def _composite(sprites: dict[str, np.ndarray], count: np.ndarray) -> np.ndarray:
             rows = np.floor(y).astype(np.int64) - _WINDOW // 2 + offset[:, None]
             cos, sin = np.cos(value["orientation"]), np.sin(value["orientation"])
             covered = inside(
-                *_sprite_frame(columns + 0.5 - x, rows + 0.5 - y, cos, sin, value["scale"])
+                *sprite_frame(columns + 0.5 - x, rows + 0.5 - y, cos, sin, value["scale"])
             )
             hit = np.nonzero(covered)
             labels[scene[hit[0]], rows[hit[0], hit[1], 0], columns[hit[0], 0, hit[2]]] = number + 1

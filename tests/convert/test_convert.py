@@ -1,6 +1,8 @@
 """Official weights in and out: bit for bit, or refused with everything that does not fit."""
 
 import json
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +147,15 @@ def test_files_that_are_not_there_or_of_another_kind(tmp_path):
         files.read(tmp_path / "x.npz")
     with pytest.raises(UserError, match=r"is not .pth, .safetensors, .npz"):
         files.read(tmp_path / "x.bin")
+
+
+def test_without_pytorch_the_line_says_who_asked_and_what_else_will_do(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    path = tmp_path / "x.pth"
+    path.touch()
+    expected = f"config.init_from.path={path}: .pth needs PyTorch, which is not installed;"
+    with pytest.raises(UserError, match=f"^{re.escape(expected)}"):
+        files.read(path, "config.init_from.path")
 
 
 def test_a_directory_of_another_run_is_left_alone(weights, tmp_path):

@@ -28,6 +28,9 @@ NAMES = (
     "small_norb",
     "digits",
     "imagenet_folder",
+    "ravens",
+    "sketchy",
+    "akorn_npz",
 )
 FILES = {
     name if "/" in name else f"{name}/official": schema for name, schema in schemas.SCHEMAS.items()

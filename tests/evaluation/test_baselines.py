@@ -5,7 +5,7 @@ import pytest
 
 from akorn_jax import metrics
 from akorn_jax.evaluation import baselines
-from datasets.scenes import tetrominoes
+from datasets.scenes import tetrominoes, textured_sprites
 
 
 def same_partition(a, b):
@@ -75,6 +75,18 @@ def test_token_colors_average_over_patches(scene):
         baselines.token_colors(image, 3, patch_size=5)
 
 
+def test_token_textures_tell_contrast_and_not_arrangement():
+    """Black and white in halves: plain grey has their mean; rows and columns are the same."""
+    rows = np.tile(np.array([[0], [255]]), (4, 8))
+    grey = np.full((8, 8), 128)
+    image = np.block([[rows, grey], [rows.T, grey]])[None, ..., None].repeat(3, -1).astype(np.uint8)
+    labels = baselines.token_textures(image, 2, patch_size=4)
+    assert same_partition(labels, np.tile(np.arange(16) >= 8, (1, 16, 1)).astype(int))
+    assert not same_partition(baselines.token_colors(image, 2, patch_size=4), labels)
+    with pytest.raises(ValueError, match="patch_size=5"):
+        baselines.token_textures(image, 2, patch_size=5)
+
+
 def test_workers_change_nothing(scene):
     images = scene[0].repeat(3, 0)
     np.testing.assert_array_equal(
@@ -110,3 +122,18 @@ def test_figures_on_tetrominoes():
     np.testing.assert_array_equal(colors[~repeated], 1)
     assert colors[repeated].mean() < 0.65
     assert score(baselines.color_components(images, 4)).mean() == pytest.approx(0.97, abs=0.02)
+
+
+def test_figures_on_textured_sprites():
+    """Nothing here finds them; places do best, because a sprite is in one place."""
+    scenes = textured_sprites.batch(0, np.arange(40))
+    images, true = scenes["image"], scenes["segmentation"]
+
+    def score(labels):
+        return metrics.fg_ari(true, labels).mean()
+
+    assert score(baselines.position(images, 5)) == pytest.approx(0.46, abs=0.08)
+    assert score(baselines.token_colors(images, 5, patch_size=4)) < 0.1
+    assert score(baselines.token_textures(images, 5, patch_size=4)) < 0.1
+    assert score(baselines.pixel_colors(images, 5)) == pytest.approx(0, abs=0.01)
+    assert score(baselines.color_components(images, 5)) < 0.1

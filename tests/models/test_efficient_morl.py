@@ -241,17 +241,18 @@ def test_samples_are_scenes():
     assert np.abs(scenes[0] - scenes[1]).max() > 1e-4
 
 
-def test_initial_posterior_and_weights():
+@pytest.mark.parametrize(("chosen", "gain"), [({}, 0.02), ({"init_gain": 1.0}, 1.0)])
+def test_initial_posterior_and_weights(chosen, gain):
     @jax.jit
     def initial():
-        model = efficient_morl.Model(**{**SIZES, "slot_size": 100}, rngs=nnx.Rngs(0))
+        model = efficient_morl.Model(**{**SIZES, **chosen, "slot_size": 100}, rngs=nnx.Rngs(0))
         gru = jnp.concatenate([p.ravel() for p in jax.tree.leaves(nnx.state(model.layer.gru))])
         return model.posterior[...], gru, model.prior.loc.kernel[...]
 
     posterior, gru, kernel = initial()
     np.testing.assert_array_equal(posterior, [[0] * 100, [1] * 100])
     np.testing.assert_allclose((np.mean(gru), np.std(gru)), (0, 1), atol=0.02)
-    np.testing.assert_allclose(np.std(kernel), 0.02 * (2 / (128 + 100)) ** 0.5, rtol=0.02)
+    np.testing.assert_allclose(np.std(kernel), gain * (2 / (128 + 100)) ** 0.5, rtol=0.02)
 
 
 @pytest.mark.parametrize(

@@ -206,15 +206,18 @@ def test_logsumexp_of_others(num_slots):
         np.testing.assert_allclose(ours[:, k], np.log(np.exp(others).sum(axis=1)), rtol=1e-5)
 
 
-def test_initial_posterior_and_weights():
+@pytest.mark.parametrize(("chosen", "gain"), [({}, 0.02), ({"init_gain": 1.0}, 1.0)])
+def test_initial_posterior_and_weights(chosen, gain):
+    sizes = {**SIZES, **chosen, "slot_size": 200, "hidden_size": 300}
+
     @jax.jit
     def initial():
-        model = iodine.Model(**{**SIZES, "slot_size": 200, "hidden_size": 300}, rngs=nnx.Rngs(0))
+        model = iodine.Model(**sizes, rngs=nnx.Rngs(0))
         return model.posterior[...], model.refinement.out.kernel[...]
 
     posterior, kernel = initial()
     np.testing.assert_array_equal(posterior, [0] * 200 + [1] * 200)
-    np.testing.assert_allclose(np.std(kernel), 0.02 * (2 / (300 + 400)) ** 0.5, rtol=0.02)
+    np.testing.assert_allclose(np.std(kernel), gain * (2 / (300 + 400)) ** 0.5, rtol=0.02)
 
 
 @pytest.mark.parametrize(
@@ -227,6 +230,8 @@ def test_initial_posterior_and_weights():
 def test_refuses(images, call, message):
     with pytest.raises(ValueError, match=message):
         make()(images, key=KEY, **call)
+    with pytest.raises(ValueError, match=message):
+        make(**call)
 
 
 def test_refuses_images_of_another_size_and_no_randomness(images):

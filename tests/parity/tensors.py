@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,8 @@ import pytest
 from flax import nnx
 
 from akorn_jax.layers.noise import Noise
+
+PyTree = Any
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -40,6 +43,15 @@ def empty(make: Callable[[], nnx.Module]) -> nnx.Module:
     """A module full of zeros, to be loaded: initial numbers take long to compile."""
     graphdef, state = nnx.split(nnx.eval_shape(make))
     return nnx.merge(graphdef, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), state))
+
+
+def float64(tree: PyTree) -> PyTree:
+    """The same numbers, those with fractions in float64; within `jax.enable_x64()`."""
+
+    def widened(array: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
+        return array.astype(np.float64) if jnp.issubdtype(array.dtype, jnp.floating) else array
+
+    return jax.tree.map(widened, tree)
 
 
 def last(array: np.ndarray) -> np.ndarray:

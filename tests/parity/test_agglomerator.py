@@ -21,7 +21,17 @@ from akorn_jax.models.agglomerator import Model, consensus, neighbours, weighted
 from akorn_jax.optimizer import schedules
 from configs import base
 from configs.families import agglomerator
-from tests.parity.tensors import Recorded, below, empty, files, last, literal, read, relative
+from tests.parity.tensors import (
+    Recorded,
+    below,
+    empty,
+    files,
+    float64,
+    last,
+    literal,
+    read,
+    relative,
+)
 
 ALL = files("agglomerator", "g_*.npz")
 
@@ -300,13 +310,21 @@ def test_weights_return_unchanged(case):
 
 @pytest.mark.parametrize("path", of_kind("train"))
 def test_training(path):
-    arrays = read(path)
+    """In float64, since Adam makes updates of full size of what float32 rounds tiny gradients to:
+    its weights end up to 1e-2 apart, elsewhere on every machine. What is left here is the
+    reference's own rounding."""
+    with jax.enable_x64():
+        check_training(read(path))
+
+
+def check_training(arrays):
     model, options = build(arrays)
     decay = literal(arrays["opt"])["weight_decay"]
     tx = optax.inject_hyperparams(optax.adamw)(learning_rate=0.0, b1=0.0, weight_decay=decay)
     # The classifier has no gradient here: PyTorch neither updates nor decays it.
     trained = nnx.All(nnx.Param, nnx.Not(nnx.PathContains("classifier")))
-    graphdef, params, rest = nnx.split(model, trained, ...)
+    graphdef, *states = nnx.split(model, trained, ...)
+    params, rest = float64(states)
 
     def loss(params, rest, images, labels, recorded):
         model = nnx.merge(graphdef, params, rest, copy=True)
@@ -322,25 +340,23 @@ def test_training(path):
         return optax.apply_updates(params, updates), rest, opt_state, value
 
     opt_state = tx.init(params)
-    images, recorded = both_views(arrays), draws(arrays, "drop/")
+    images, recorded = float64(both_views(arrays)), draws(arrays, "drop/")
     for i, expected in enumerate(arrays["out/loss"]):
         masks = None if recorded is None else [mask[i] for mask in recorded]
         rate, b1 = arrays["out/lr"][i], arrays["out/beta1"][i]
         batch = (images[i], arrays["in/labels"][i], masks)
         params, rest, opt_state, value = step(params, rest, opt_state, rate, b1, batch)
-        np.testing.assert_allclose(value, expected, rtol=5e-4)
+        np.testing.assert_allclose(value, expected, rtol=2e-4)
 
     ours = to_official(nnx.merge(graphdef, params, rest))
     for name, weights in below(arrays, "final/").items():
         if name.endswith("num_batches_tracked"):
             continue
-        # Adam makes the rounding of tiny gradients as large as any other update, and in which way
-        # sums are rounded differs from run to run: single entries may differ by a step's length.
         found = thin(ours[name], arrays)
         noisy = name in ("init_levels", "image_to_tokens.0.block.7.bias")
         error = np.linalg.norm(found - weights) / np.linalg.norm(weights)
-        assert error < (2e-2 if noisy else 1e-2), (name, error)
-        assert relative(found, weights) < 5e-2, name
+        assert error < (2e-3 if noisy else 1e-4), (name, error)
+        assert relative(found, weights) < (5e-3 if noisy else 1e-3), name
 
 
 def one_cycles(num_steps, peak):

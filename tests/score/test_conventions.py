@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.ndimage import distance_transform_edt
 from sklearn.metrics import adjusted_rand_score
 
 from akorn_jax import metrics
@@ -30,8 +31,8 @@ def overlap(a, b):
 
 
 def brute_force_iou(true, pred, ids):
-    """The best sum of IoU of any one-to-one assignment, and the IoU of the ids in it."""
-    t, p = np.unique(true), np.unique(pred)
+    """The best sum of IoU of any one-to-one assignment of segments to true ones of these ids."""
+    t, p = np.array(ids), np.unique(pred)
     size = max(len(t), len(p))
     iou = np.zeros((size, size))
     for i, a in enumerate(t):
@@ -40,7 +41,7 @@ def brute_force_iou(true, pred, ids):
     best = max(
         itertools.permutations(range(size)), key=lambda q: sum(iou[i, j] for i, j in enumerate(q))
     )
-    return sum(iou[i, best[i]] for i in range(len(t)) if t[i] in ids)
+    return sum(iou[i, best[i]] for i in range(len(t)))
 
 
 @pytest.mark.parametrize("seed", range(100))
@@ -125,21 +126,45 @@ def test_ignored_pixels_and_other_backgrounds():
     assert one(true, pred, background_ids=(7,))["mbo_image"] < 1
 
 
-def test_a_video_is_one_image():
+def test_frames_are_images_and_videos_keep_their_ids():
     true = np.array([[[1, 0]], [[1, 0]]])
-    assert one(true, true)["fg_ari"] == 1
+    assert one(true, true)["fg_ari_video"] == 1
     swapped = np.array([[[1, 0]], [[2, 0]]])  # the object changed its id
-    assert one(true, swapped)["fg_ari"] == 0
-    assert one(true[:1], swapped[:1])["fg_ari"] == 1
+    found = one(true, swapped)
+    assert found["fg_ari"] == found["mbo_image"] == 1
+    assert found["fg_ari_video"] == 0
+    assert found["mbo_video"] == 0.5
+    assert "fg_ari_video" not in one(true[0], swapped[0])
+
+
+def test_crowds_count_for_nothing():
+    true = np.array([[1, 1, 0, 0, -1, -1]])
+    pred = np.array([[1, 1, 0, 0, 1, 2]])
+    found = one(true, pred)
+    assert found["mbo_image"] == found["ari"] == found["pq"] == 1
+
+
+def test_processes_give_the_same():
+    pairs = {str(seed): maps(seed) for seed in range(130)}  # three chunks
+    true, pred = ({name: pair[i] for name, pair in pairs.items()} for i in (0, 1))
+    assert score(true, pred) == score(true, pred, num_workers=2)
 
 
 def test_boundaries():
     true = np.zeros((40, 40), int)
     true[10:30, 10:30] = 1
     assert conventions.boundary_f(true, true) == 1
-    assert np.isnan(conventions.boundary_f(true * 0, true * 0))
+    assert conventions.boundary_f(true * 0, true * 0) == 1
     assert conventions.boundary_f(true, true * 0) == 0
     near = np.roll(true, 1, axis=0)
     far = np.roll(true, 8, axis=0)
     assert conventions.boundary_f(true, near) > 0.99
     assert 0.3 < conventions.boundary_f(true, far) < 0.8
+
+
+@pytest.mark.parametrize("radius", [1, 2, 5, 19])
+def test_borders_grow_by_a_disk(radius):
+    border = np.random.default_rng(radius).random((23, 31)) < 0.01
+    border[0, 0] = border[-1, 7] = True
+    expected = distance_transform_edt(~border) <= radius
+    np.testing.assert_array_equal(conventions._dilated(border, radius), expected)

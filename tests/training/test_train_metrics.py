@@ -53,6 +53,7 @@ def test_a_run_that_is_watched(small, tmp_path):
         *(f"train/{name}" for name in ("loss", "grad_norm", "param_norm", "learning_rate")),
         *(f"train/{name}" for name in ("images_per_sec", "step_seconds", "data_wait_share")),
         *("train/nonfinite_steps", "eval/loss", "eval/fg_ari", "eval/mbo"),
+        *(f"eval/{name}" for name in ("slots_used", "background_by_one", "position_ari")),
     }
     assert [event.step for event in found.Scalars("eval/fg_ari")] == [6, 12]
     assert all(0 <= event.value <= 1 for event in found.Scalars("eval/mbo"))

@@ -1,0 +1,21 @@
+"""What the systems of the ClevrTex benchmark's repository share."""
+
+from typing import Any
+
+from benchmarks import official
+
+REPOSITORY = "github.com/karazijal/clevrtex"
+MODELS = "ool/picture/models"
+
+
+def imported(module: str) -> Any:
+    """A module below `ool.picture.models`, whose code is older than numpy 2."""
+    numpy = official.imported("numpy")
+    if not hasattr(numpy, "product"):
+        numpy.product = numpy.prod
+    return official.imported(f"ool.picture.models.{module}")
+
+
+def loss(forward: official.Module, images: official.Tensor) -> official.Tensor:
+    """What its networks return as "loss"."""
+    return forward(images)["loss"]
