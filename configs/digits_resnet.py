@@ -2,7 +2,7 @@
 
     python launch.py --config=configs/digits_resnet.py --workdir=runs/digits_resnet
 
-Trained and evaluated as configs/digits_akorn.py; 16 to 128 channels, 700,000 parameters.
+Trained and evaluated as configs/digits_akorn.py; 16 to 128 channels, 701,466 parameters.
 
 Measured: docs/results/recognition.md.
 """
