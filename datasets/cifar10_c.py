@@ -111,7 +111,7 @@ class Cifar10C(LabelledImages):
 def _members(path: Path, names: tuple[str, ...]) -> list[bytes]:
     """The contents of files of the archive, by their bare names."""
     try:
-        with tarfile.open(path) as tar:
+        with tarfile.open(path, "r:") as tar:
             inside = {member.name.rpartition("/")[2]: member for member in tar if member.isfile()}
             missing = [name for name in names if name not in inside]
             if missing:

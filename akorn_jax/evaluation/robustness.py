@@ -49,11 +49,11 @@ WITHOUT_MASKS = ("accuracy_eot", "accuracy_transfer", "accuracy_decision")
 class Evaluator(base.Evaluator):
     """Accuracy of the first images under attacks, and calibration over all.
 
-    The attacks, within `epsilon` of each image: FGSM and projected gradient ascent by the gradient
-    of one random start (PGD); ascent from several random places by the mean gradient of several
-    starts (EoT); where `transfer_from` names a run, what ascent finds on that; and a search by
-    decisions. Noise moves each number by `noise`, up or down. An image's accuracy is the share of
-    fresh starts that name its class, the least over restarts; "worst" is the least over attacks.
+    The attacks, within `epsilon` of each image: FGSM; projected gradient ascent from several random
+    places by the gradient of one random start (PGD), and by the mean gradient of several (EoT);
+    where `transfer_from` names a run, what ascent finds on that; and a search by decisions. Noise
+    moves each number by `noise`, up or down. An image's accuracy is the share of fresh starts that
+    name its class, the least over restarts; "worst" is the least over attacks.
 
     The expected calibration error (arXiv 1706.04599) compares confidence and accuracy in 15 bins,
     as it is and after one temperature, fitted to the other half of the images. Where images are
@@ -136,7 +136,7 @@ class Evaluator(base.Evaluator):
         """The same of one batch, images `[B, H, W, 3]` in [0, 1]."""
         E, R, epsilon = settings.num_starts, settings.num_restarts, settings.epsilon
         ours = self._arguments(self._called)
-        keys = iter(jax.random.split(key, 2 * (len(HEADINGS) + R)))
+        keys = iter(jax.random.split(key, 2 * (len(HEADINGS) + 2 * R)))
 
         def accuracy(images: Array) -> np.ndarray:
             return np.asarray(_accuracy(*ours, images, labels, next(keys), E))
@@ -151,12 +151,16 @@ class Evaluator(base.Evaluator):
             }
             return _ascent(*model, x, labels, next(keys), {**chosen, **changed})
 
+        def restarted(num_starts: int) -> np.ndarray:
+            found = [accuracy(ascent(spread=1.0, num_starts=num_starts)) for _ in range(R)]
+            return np.min(found, axis=0)
+
         scores = {
             "accuracy": accuracy(x),
             "accuracy_noise": accuracy(attacks.random_signs(x, next(keys), settings.noise)),
             "accuracy_fgsm": accuracy(ascent(step_size=epsilon, num_steps=1, num_starts=1)),
-            "accuracy_pgd": accuracy(ascent(num_starts=1)),
-            "accuracy_eot": np.min([accuracy(ascent(spread=1.0)) for _ in range(R)], axis=0),
+            "accuracy_pgd": restarted(num_starts=1),
+            "accuracy_eot": restarted(num_starts=E),
         }
         if self._other is not None:
             scores["accuracy_transfer"] = accuracy(ascent(self._arguments(self._other)))
