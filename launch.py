@@ -78,6 +78,7 @@ def run(arguments: list[str]) -> int:
     if options.mode == "segment":  # the run may be another's
         if options.images is None or options.out is None:
             raise UserError("--mode=segment: pass --images='DIR/*.jpg' and --out=DIR.")
+        segment.find(options.images)  # nothing is made where there is none
         written = epath.Path(options.out)
     if options.mode != "prepare":
         run_config.make_directory(written, "--out" if written is not workdir else "--workdir")

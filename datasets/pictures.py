@@ -3,7 +3,7 @@
 PNG, JPEG, WebP, TIFF and BMP of any mode: grey, palette, transparent (on white), 16 bits (scaled),
 floating point, CMYK; turned as their EXIF says. Of TIFFs with several pages and of phones' JPEGs
 with several frames the first counts; animations are refused. Pillow's limits on the size of a
-picture stay on.
+picture stay on. `akorn_jax.segment` reads pictures in the same way, as its tests check.
 """
 
 import contextlib

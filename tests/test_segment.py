@@ -224,6 +224,24 @@ def test_pictures_look_as_those_that_a_model_is_trained_on(tmp_path):
         np.testing.assert_array_equal(segment.read(file), np.asarray(folder_pictures.read(file)))
 
 
+@pytest.mark.parametrize(
+    ("pattern", "root", "names"),
+    [
+        ("", "", ["a.png", "b.jpg", "sub/c.png"]),
+        ("*.png", "", ["a.png"]),
+        ("[ab].*", "", ["a.png", "b.jpg"]),
+        ("**/*.png", "", ["a.png", "sub/c.png"]),
+        ("su*/c.png", "", ["sub/c.png"]),
+        ("sub/?.png", "sub", ["c.png"]),
+        ("sub/c.png", "sub", ["c.png"]),
+    ],
+)
+def test_names_are_relative_to_what_the_pattern_fixes(pattern, root, names, pictures):
+    found_root, found = segment.find(str(pictures / pattern))
+    assert found_root == pictures / root
+    assert [file.relative_to(found_root).as_posix() for file in found] == names
+
+
 def test_no_picture(run, tmp_path):
     with pytest.raises(UserError, match="no picture"):
         segment.segment(*run, str(tmp_path / "*.jpg"), tmp_path / "out")

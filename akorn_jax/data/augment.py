@@ -207,10 +207,11 @@ def shift_hue(planes: Array, shift: Array) -> Array:
     value = jnp.maximum(jnp.maximum(r, g), b)
     chroma = value - jnp.minimum(jnp.minimum(r, g), b)
     safe = jnp.where(chroma > 0, chroma, 1.0)
+    # Not `value == r`: a compiler may compute both anew, rounded otherwise. At ties cases agree.
     sextant = jnp.where(
-        value == r,
+        (r >= g) & (r >= b),
         (g - b) / safe,
-        jnp.where(value == g, 2 + (b - r) / safe, 4 + (r - g) / safe),
+        jnp.where(g >= b, 2 + (b - r) / safe, 4 + (r - g) / safe),
     )
     hue = sextant + 6 * shift
 
