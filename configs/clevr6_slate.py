@@ -2,7 +2,7 @@
 
     python launch.py --config=configs/clevr6_slate.py
     python launch.py --config=configs/clevr6_slate.py:procedural        # on procedural data
-    python launch.py --config=configs/clevr6_slate.py:small,procedural  # minutes on two CPU cores
+    python launch.py --config=configs/clevr6_slate.py:small,procedural  # an hour on a CPU core
 
 Settings of github.com/HHousen/object-discovery-pytorch, whose released checkpoint has seen 371,516
 steps of 50 images: 1,024 tokens out of 4,096, eight blocks with eight heads, slot attention with

@@ -16,7 +16,7 @@ scores the first 320 images of the training set; this protocol holds 320 out.
 
 `:small` takes 8,000 steps of 16 scenes. Its encoder has two stages, whose 5 x 5 map is not averaged
 so that regressors see where things are. They train at a fifth of the encoder's rate: at its rate,
-colours turned black within 100 steps, before any place was found, and gradients vanished.
+images were black after 100 steps, before any place was found, and gradients vanished.
 
 Measured: docs/results/dti_sprites.md.
 """
