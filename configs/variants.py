@@ -20,7 +20,7 @@ def choose(variant: str, known: tuple[str, ...]) -> set[str]:
     chosen = {name for name in variant.split(",") if name}
     for name in sorted(chosen - set(known)):
         raise UserError(
-            f"variant {name!r} is unknown; this recipe has {', '.join(known)}; those that find "
+            f"variant {name!r} is unknown; this recipe has {', '.join(known) or 'none'}; those that find "
             f"objects also have {FOLDER}."
         )
     return chosen
