@@ -5,7 +5,6 @@
     python launch.py --config=configs/dsprites_spair.py:small,procedural  # minutes on a CPU core
 
 Cells of 16 pixels in images of 64; otherwise as on CLEVR.
-docs/results/spair.md has what was measured.
 """
 
 from ml_collections import ConfigDict

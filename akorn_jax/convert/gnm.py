@@ -17,6 +17,8 @@ from akorn_jax.convert.layout import (
 )
 from akorn_jax.convert.parts import blocks
 from akorn_jax.layers.conv_lstm import ConvLSTM
+from akorn_jax.layers.normed_mlp import NormedMLP
+from akorn_jax.layers.struct_draw import StructDraw
 from akorn_jax.models import gnm
 
 Entries = Iterator[Entry]
@@ -44,7 +46,7 @@ def _entries(model: gnm.Model) -> Entries:
     yield from _mlp("q_bg_given_x_net.p_bg_encoder", model.background_posterior, inputs=order)
 
 
-def _draw(name: str, draw: gnm.StructDraw) -> Entries:
+def _draw(name: str, draw: StructDraw) -> Entries:
     G, C = draw.grid_size, draw.channels
     yield constant(f"{name}.dec_step_0", np.zeros((1, C, G, G), np.float32))
     yield from _mlp(f"{name}.p_global_net", draw.prior)
@@ -60,7 +62,7 @@ def _draw(name: str, draw: gnm.StructDraw) -> Entries:
 def _constants(model: gnm.Model) -> Entries:
     """Official state that is no state of ours."""
     G, size = model.draw.grid_size, model.image_size
-    mean, std = gnm.WHERE_PRIOR
+    mean, std = model.where_prior
     for part in ("what", "bg", "depth"):
         yield constant(f"aux_p_{part}_mean", np.zeros(1, np.float32))
         yield constant(f"aux_p_{part}_std", np.ones(1, np.float32))
@@ -75,7 +77,7 @@ def _constants(model: gnm.Model) -> Entries:
 
 def _mlp(
     name: str,
-    mlp: gnm.MLP,
+    mlp: NormedMLP,
     *,
     inputs: np.ndarray | None = None,
     outputs: np.ndarray | None = None,

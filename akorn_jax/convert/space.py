@@ -15,6 +15,7 @@ from akorn_jax.convert.layout import (
     pointwise,
 )
 from akorn_jax.convert.parts import batch_norm, blocks, lstm
+from akorn_jax.layers.component_background import ComponentBackground, ConvEncoder
 from akorn_jax.layers.valid_broadcast_decoder import ValidBroadcastDecoder
 from akorn_jax.models import space
 
@@ -48,7 +49,7 @@ def _foreground(model: space.Foreground) -> Entries:
     yield from affine(f"{name}.dec_alpha", model.alpha, convolution())
 
 
-def _background(model: space.Background) -> Entries:
+def _background(model: ComponentBackground) -> Entries:
     yield Entry("bg_module.rnn_mask_h", model.h_0, identity())
     yield Entry("bg_module.rnn_mask_c", model.c_0, identity())
     yield Entry("bg_module.z_mask_0", model.z_0, identity())
@@ -70,7 +71,7 @@ def _background(model: space.Background) -> Entries:
         yield from affine(f"bg_module.predict_comp_prior.mlp.{2 * i}", layer, linear())
 
 
-def _encoder(name: str, encoder: space.ConvEncoder) -> Entries:
+def _encoder(name: str, encoder: ConvEncoder) -> Entries:
     pairs = list(zip(encoder.convolutions, encoder.norms, strict=True))
     for i, (conv, norm) in enumerate(pairs):
         yield from affine(f"{name}.{3 * i}", conv, convolution())

@@ -17,6 +17,7 @@ from akorn_jax.convert.layout import (
     map_order,
 )
 from akorn_jax.convert.parts import blocks
+from akorn_jax.layers.passing_mlp import PassingMLP
 from akorn_jax.layers.valid_broadcast_decoder import ValidBroadcastDecoder
 from akorn_jax.models import spair
 
@@ -59,7 +60,7 @@ def _entries(model: spair.Model) -> Entries:
 def _constants(model: spair.Model) -> Entries:
     """Official state that is no state of ours."""
     priors = {
-        "where": spair.WHERE_PRIOR,
+        "where": model.where_prior,
         "what": (np.zeros(model.what_size), np.ones(model.what_size)),
         "depth": (np.zeros(1), np.ones(1)),
         "bg": [np.full(max(model.background_size, 1), value) for value in spair.BACKGROUND_PRIOR],
@@ -76,7 +77,7 @@ def _constants(model: spair.Model) -> Entries:
     yield constant("baseline.layers.0.bias", np.zeros(1, np.float32), fixed=False)
 
 
-def _mlp(name: str, mlp: spair.MLP, inputs: list[int] | None = None) -> Entries:
+def _mlp(name: str, mlp: PassingMLP, inputs: list[int] | None = None) -> Entries:
     """`inputs`: the official places of what our first layer takes."""
     for i, layer in enumerate(mlp.layers):
         layout = linear()

@@ -23,10 +23,11 @@ def call_options(
         method: of the model, its call or "sample", for which the call's other options do not count.
 
     Raises:
-        UserError: the model's call takes no such option, or a number is not positive.
+        UserError: the model's call takes no such option, or a number is out of its range.
     """
     chosen = dict(settings.options)
     known = _names(model, method)
+    ranges = getattr(model, "option_ranges", {})
     of_call_alone = set(_names(model, "__call__")) - set(known)
     chosen = {name: value for name, value in chosen.items() if name not in of_call_alone}
     for name, value in chosen.items():
@@ -37,6 +38,10 @@ def call_options(
             raise UserError(f"{where}: {type(model).__module__} has no such option; {hint}")
         if name.startswith("num_") and (not isinstance(value, int) or value < 1):
             raise UserError(f"{where}: give a positive number, or leave it out for its own.")
+        if name in ranges:
+            low, high = ranges[name]
+            if not isinstance(value, int | float) or not low <= value <= high:
+                raise UserError(f"{where}: give a number between {low:g} and {high:g}.")
     return chosen
 
 

@@ -1,6 +1,6 @@
 """Densities, divergences and relaxed samples, elementwise and in stable forms.
 
-Nothing here sums: a model sums over pixels and latents as its paper does.
+All is elementwise, but for `total`: a model sums over pixels and latents as its paper does.
 """
 
 from typing import NamedTuple
@@ -14,6 +14,8 @@ from akorn_jax.layers.noise import Noise
 Array = jax.Array
 
 LOG_2_PI = float(np.log(2 * np.pi))
+# Least and largest values: probabilities whose logits float32 can tell, deviations, temperatures.
+PROBABILITY, POSITIVE = (1e-6, 1 - 1e-6), (1e-6, float("inf"))
 
 
 class Normal(NamedTuple):
@@ -98,3 +100,8 @@ def relaxed_bernoulli_logits(logits: Array, temperature: Array, noise: Noise) ->
 def relaxed_bernoulli(logits: Array, temperature: Array, noise: Noise) -> Array:
     """A draw of the relaxed Bernoulli in (0, 1), differentiable in its logits."""
     return jax.nn.sigmoid(relaxed_bernoulli_logits(logits, temperature, noise))
+
+
+def total(x: Array) -> Array:
+    """Sums `[B, ...]` over all but the first axis: one number per image, `[B]`."""
+    return jnp.sum(x, axis=tuple(range(1, x.ndim)))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from akorn_jax.errors import UserError
+from akorn_jax.layers.image_size import check_image_size
 from akorn_jax.layers.linear import pointwise
 from akorn_jax.layers.soft_position import SoftPosition
 
@@ -115,11 +115,7 @@ class SlotEncoder(nnx.Module):
         self.out = dense()
 
     def __call__(self, images: Array) -> Array:
-        if images.shape[1:] != (self.image_size, self.image_size, 3):
-            raise UserError(
-                f"images have shape {images.shape}; the model takes [B, {self.image_size}, "
-                f"{self.image_size}, 3]: set config.model.image_size to what the data has."
-            )
+        check_image_size(images, self.image_size)
         x = images
         for convolution in self.convolutions:
             x = self.activation(convolution(x))

@@ -1,5 +1,7 @@
 """Convolutional blocks of the models with boxes, which grow by sub-pixels (arXiv 1609.05158)."""
 
+from collections.abc import Sequence
+
 import jax
 from flax import nnx
 
@@ -101,3 +103,21 @@ class ConvBlock(nnx.Module):
         if self.upscale > 1:
             x = pixel_shuffle(x, self.upscale)
         return x if self.norm is None else self.norm(jax.nn.celu(x))
+
+
+def decoder(
+    in_features: int,
+    features: int,
+    groups: int,
+    stages: Sequence[tuple[int, int, int]],
+    rngs: nnx.Rngs,
+) -> nnx.Sequential:
+    """From one pixel: stages of a sub-pixel and a plain convolution (channels, groups, upscale)."""
+    blocks = [ConvBlock(in_features, features, 1, groups=groups, rngs=rngs)]
+    for channels, groups, upscale in stages:
+        blocks += [
+            ConvBlock(features, channels, 1, upscale=upscale, groups=groups, rngs=rngs),
+            ConvBlock(channels, channels, 3, groups=groups, rngs=rngs),
+        ]
+        features = channels
+    return nnx.Sequential(*blocks)

@@ -7,7 +7,7 @@ and a sample of the prior is a scene.
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,31 +15,34 @@ import numpy as np
 from flax import nnx
 from jax.scipy.special import logit
 
-from akorn_jax.layers.conv_lstm import ConvLSTM
 from akorn_jax.layers.distributions import (
+    POSITIVE,
+    PROBABILITY,
     Normal,
     bernoulli_kl,
     normal_kl,
     normal_log_prob,
     normal_sample,
     relaxed_bernoulli,
+    total,
 )
+from akorn_jax.layers.image_size import check_image_size
 from akorn_jax.layers.linear import linear
 from akorn_jax.layers.noise import Noise
+from akorn_jax.layers.normed_mlp import NormedMLP
 from akorn_jax.layers.spatial_transformer import corners, grid_centers, place
-from akorn_jax.layers.subpixel import Conv, ConvBlock
+from akorn_jax.layers.struct_draw import StructDraw
+from akorn_jax.layers.subpixel import ConvBlock
 from akorn_jax.outputs import ModelOutput
 
 Array = jax.Array
 
 # Bound of the presence's logits: probabilities stay 1.5e-4 away from 0 and 1.
 MAX_LOGIT = 8.8
-# Fixed prior of the raw box (size, ratio, x, y): small, about square, anywhere in the cell.
-WHERE_PRIOR = (np.float32([-1.5, 0, 0, 0]), np.float32([0.1, 0.3, 1, 1]))
+# Fixed prior of a raw box's (ratio, x, y), mean and deviation: about square, anywhere in the cell.
+SHAPE_PRIOR = (0.0, 0.0, 0.0), (0.3, 1.0, 1.0)
 # While the bootstrap is on: the share of the foreground in every pixel, and the surest presence.
 BOOTSTRAP_ALPHA, BOOTSTRAP_PRESENCE = 0.9, 0.99
-
-State = tuple[Array, Array]
 
 
 class Cells(NamedTuple):
@@ -58,140 +61,6 @@ class Latents(NamedTuple):
     where: Array
     depth: Array
     what: Array
-
-
-class MLP(nnx.Module):
-    """Linear maps, each with CELU and layer norm behind it; the last one is bare if told so."""
-
-    def __init__(
-        self, in_features: int, features: Sequence[int], *, bare: bool = True, rngs: nnx.Rngs
-    ) -> None:
-        widths = [in_features, *features]
-        normed = features[:-1] if bare else features
-        self.layers = nnx.List(linear(i, o, rngs=rngs) for i, o in itertools.pairwise(widths))
-        self.norms = nnx.List(
-            nnx.LayerNorm(n, epsilon=1e-5, use_fast_variance=False, rngs=rngs) for n in normed
-        )
-
-    def __call__(self, x: Array) -> Array:
-        for i, layer in enumerate(self.layers):
-            x = layer(x)
-            if i < len(self.norms):
-                x = self.norms[i](jax.nn.celu(x))
-        return x
-
-
-class StructDraw(nnx.Module):
-    """The global latent z `[T, B, D]` and the map `[B, G, G, C]` that it draws (section 3.1).
-
-    Step t adds to the map what an LSTM reads from z_t. The prior of z_t knows the steps before it;
-    the posterior also sees the image's features and what the map still lacks of them.
-
-    Args:
-        channels: C.
-        grid_size: G.
-        num_steps: T.
-        latent_size: D.
-        hidden: channels of the encoder's and the decoder's LSTM.
-        prior, posterior: hidden widths of the networks that give z's distributions.
-        decoder: widths of the network behind z; the last one is a map, divisible by G^2.
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        grid_size: int,
-        *,
-        num_steps: int,
-        latent_size: int,
-        hidden: Sequence[int],
-        prior: Sequence[int],
-        posterior: Sequence[int],
-        decoder: Sequence[int],
-        rngs: nnx.Rngs,
-    ) -> None:
-        cells = grid_size**2
-        if decoder[-1] % cells:
-            raise ValueError(
-                f"The last of global_decoder={tuple(decoder)} is not divisible by the {cells} "
-                "cells of the grid."
-            )
-        encoder_hidden, decoder_hidden = hidden
-        self.num_steps = num_steps
-        self.latent_size = latent_size
-        self.channels = channels
-        self.grid_size = grid_size
-        self.prior = MLP(decoder_hidden * cells, [*prior, 2 * latent_size], rngs=rngs)
-        self.posterior = MLP(encoder_hidden * cells, [*posterior, 2 * latent_size], rngs=rngs)
-        self.encoder = ConvLSTM(2 * channels + decoder_hidden, encoder_hidden, grid_size, rngs=rngs)
-        self.expand = MLP(latent_size, decoder, bare=False, rngs=rngs)
-        self.decoder = ConvLSTM(
-            decoder[-1] // cells + channels, decoder_hidden, grid_size, rngs=rngs
-        )
-        self.write = Conv(decoder_hidden, channels, 3, rngs=rngs)
-
-    def infer(self, features: Array, noise: Noise | None) -> tuple[Array, Array, Array]:
-        """A draw of the posterior.
-
-        Args:
-            features: `[B, G, G, C]`.
-            noise: one draw `[T, B, D]`; z is the posterior's mean in each step if None.
-
-        Returns:
-            z `[T, B, D]`, the map `[B, G, G, C]` and the divergence from the prior, summed over
-            steps, `[B]`.
-        """
-        B = len(features)
-
-        def step(carry, eps):
-            encoder, decoder, drawn = carry
-            seen = jnp.concatenate([features, features - drawn, decoder[0]], axis=-1)
-            encoder = self.encoder(seen, encoder)
-            q = Normal.of(self.posterior(encoder[0].reshape(B, -1)))
-            kl = jnp.sum(normal_kl(*q, *self._prior(decoder)), axis=-1)
-            z = q.mean + q.std * eps
-            return (encoder, *self._step(z, decoder, drawn)), (z, kl)
-
-        carry = (self.encoder.initial_state(B), *self._start(B))
-        carry, (z, kl) = jax.lax.scan(step, carry, self._eps(B, noise))
-        return z, carry[-1], jnp.sum(kl, axis=0)
-
-    def sample(self, batch_size: int, noise: Noise) -> Array:
-        """A draw of the prior, z `[T, B, D]`."""
-
-        def step(carry, eps):
-            p = self._prior(carry[0])
-            z = p.mean + p.std * eps
-            return self._step(z, *carry), z
-
-        return jax.lax.scan(step, self._start(batch_size), self._eps(batch_size, noise))[1]
-
-    def decode(self, z: Array) -> Array:
-        """z `[T, B, D]` to the map `[B, G, G, C]`."""
-
-        def step(carry, z):
-            return self._step(z, *carry), None
-
-        (_, drawn), _ = jax.lax.scan(step, self._start(z.shape[1]), z)
-        return drawn
-
-    def _eps(self, batch_size: int, noise: Noise | None) -> Array:
-        shape = (self.num_steps, batch_size, self.latent_size)
-        return jnp.zeros(shape) if noise is None else noise.normal(shape)
-
-    def _start(self, batch_size: int) -> tuple[State, Array]:
-        """The decoder's first state and an empty map."""
-        G = self.grid_size
-        return self.decoder.initial_state(batch_size), jnp.zeros((batch_size, G, G, self.channels))
-
-    def _prior(self, decoder: State) -> Normal:
-        return Normal.of(self.prior(decoder[0].reshape(len(decoder[0]), -1)))
-
-    def _step(self, z: Array, decoder: State, drawn: Array) -> tuple[State, Array]:
-        """What z `[B, D]` makes of the decoder's state and the map."""
-        expanded = self.expand(z).reshape(*drawn.shape[:3], -1)
-        decoder = self.decoder(jnp.concatenate([expanded, drawn], axis=-1), decoder)
-        return decoder, drawn + self.write(decoder[0])
 
 
 class Head(nnx.Module):
@@ -233,6 +102,8 @@ class Model(nnx.Module):
     Args:
         image_size: H = W.
         std: of a pixel around the reconstruction; the setting that matters most.
+        size_prior: mean and deviation of a box's size before its sigmoid, in the fixed prior: -1.5
+            is 18 % of the image's side.
         num_draws: T, steps of the global latent.
         global_size, what_size, background_size: latents per step, per object, of the background.
         encoder_channels, encoder_strides: one convolution each, with a kernel of 4 pixels where the
@@ -248,15 +119,19 @@ class Model(nnx.Module):
         background_prior, background_posterior: hidden widths of the background's distributions.
 
     Raises:
-        ValueError: the strides do not divide the image, the background does not grow to its size,
-            or the global decoder's map does not fit the grid.
+        ValueError: there are not as many strides as channels, they do not divide the image, the
+            background does not grow to its size, the global decoder's map does not fit the grid, or
+            a deviation is not positive.
     """
+
+    option_ranges: ClassVar = {"temperature": POSITIVE, "presence_prior": PROBABILITY}
 
     def __init__(
         self,
         *,
         image_size: int = 128,
         std: float = 0.2,
+        size_prior: Sequence[float] = (-1.5, 0.1),
         num_draws: int = 4,
         global_size: int = 32,
         what_size: int = 64,
@@ -275,6 +150,16 @@ class Model(nnx.Module):
         background_posterior: Sequence[int] = (512, 256),
         rngs: nnx.Rngs,
     ) -> None:
+        if std <= 0:
+            raise ValueError(f"{std=} must be above 0.")
+        if len(size_prior) != 2 or size_prior[1] <= 0:
+            raise ValueError(f"{size_prior=} must be a mean and a deviation above 0.")
+        if len(encoder_channels) != len(encoder_strides):
+            raise ValueError(f"{encoder_channels=} and {encoder_strides=} must be equally many.")
+        if len(background_channels) != len(background_upscales):
+            raise ValueError(
+                f"{background_channels=} and {background_upscales=} must be equally many."
+            )
         stride = int(np.prod(encoder_strides))
         if image_size % stride:
             raise ValueError(
@@ -289,6 +174,7 @@ class Model(nnx.Module):
         channels = encoder_channels[-1]
         self.image_size = image_size
         self.std = std
+        self.size_prior = tuple(size_prior)
         self.encoder = _encoder(encoder_channels, encoder_strides, rngs)
         self.draw = StructDraw(
             channels,
@@ -318,10 +204,10 @@ class Model(nnx.Module):
             kernels=[1] * layers + [3],
             rngs=rngs,
         )
-        self.background_prior = MLP(
+        self.background_prior = NormedMLP(
             num_draws * global_size, [*background_prior, 2 * background_size], rngs=rngs
         )
-        self.background_posterior = MLP(
+        self.background_posterior = NormedMLP(
             channels * grid_size**2, [*background_posterior, 2 * background_size], rngs=rngs
         )
 
@@ -354,11 +240,7 @@ class Model(nnx.Module):
         Raises:
             ValueError: images are of another size, or there is no key.
         """
-        if inputs.shape[1:] != (self.image_size, self.image_size, 3):
-            raise ValueError(
-                f"images have shape {inputs.shape}; the model takes [B, {self.image_size}, "
-                f"{self.image_size}, 3]: set config.model.image_size to what the data has."
-            )
+        check_image_size(inputs, self.image_size)
         noise = Noise.of(key)
         B = len(inputs)
         features = self.encoder(inputs)
@@ -372,22 +254,22 @@ class Model(nnx.Module):
         p = self.head(drawn)
         p_bg = self._background_prior(z_global)
         terms = {
-            "nll": -_total(normal_log_prob(inputs, scene.recon, self.std)),
-            "kl_pres": _total(bernoulli_kl(q.pres, p.pres)),
-            "kl_where": _total(normal_kl(*q.where, *p.where)),
-            "kl_depth": _total(normal_kl(*q.depth, *p.depth)),
-            "kl_what": _total(normal_kl(*q.what, *p.what)),
-            "kl_bg": _total(normal_kl(*q_bg, *p_bg)),
+            "nll": -total(normal_log_prob(inputs, scene.recon, self.std)),
+            "kl_pres": total(bernoulli_kl(q.pres, p.pres)),
+            "kl_where": total(normal_kl(*q.where, *p.where)),
+            "kl_depth": total(normal_kl(*q.depth, *p.depth)),
+            "kl_what": total(normal_kl(*q.what, *p.what)),
+            "kl_bg": total(normal_kl(*q_bg, *p_bg)),
             "kl_global": kl_global,
         }
         # The learned prior alone lets objects become anything: fixed ones keep them objects.
         present = jnp.maximum(z.pres, 1e-5)
         terms |= {
-            "aux_pres": _total(bernoulli_kl(q.pres, logit(jnp.float32(presence_prior)))),
-            "aux_where": _total(present * normal_kl(*q.where, *WHERE_PRIOR)),
-            "aux_depth": _total(present * normal_kl(*q.depth)),
-            "aux_what": _total(present * normal_kl(*q.what)),
-            "aux_bg": _total(normal_kl(*q_bg)),
+            "aux_pres": total(bernoulli_kl(q.pres, logit(jnp.float32(presence_prior)))),
+            "aux_where": total(present * normal_kl(*q.where, *self.where_prior)),
+            "aux_depth": total(present * normal_kl(*q.depth)),
+            "aux_what": total(present * normal_kl(*q.what)),
+            "aux_bg": total(normal_kl(*q_bg)),
         }
         rest = 1 - jnp.sum(scene.masks, axis=1, keepdims=True)
         return ModelOutput(
@@ -399,6 +281,12 @@ class Model(nnx.Module):
             presence=z.pres[..., 0],
             boxes=corners(scene.where),
         )
+
+    @property
+    def where_prior(self) -> Normal:
+        """The fixed prior of a raw box (size, ratio, x, y)."""
+        (mean, std), (means, stds) = self.size_prior, SHAPE_PRIOR
+        return Normal(np.float32([mean, *means]), np.float32([std, *stds]))
 
     def sample(
         self, num_images: int, *, key: Array | Noise, temperature: float | Array = 0.5
@@ -554,8 +442,3 @@ def _decoder(
             for n, (o, upscale, kernel) in enumerate(zip(channels, upscales, kernels, strict=True))
         )
     )
-
-
-def _total(x: Array) -> Array:
-    """Sums all but the first axis: one number per image."""
-    return jnp.sum(x, axis=tuple(range(1, x.ndim)))

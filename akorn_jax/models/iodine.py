@@ -15,6 +15,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from akorn_jax.layers.distributions import LOG_2_PI, normal_kl, normal_log_prob
 from akorn_jax.layers.elu import elu
+from akorn_jax.layers.image_size import check_image_size
 from akorn_jax.layers.linear import Linear, xavier_normal
 from akorn_jax.layers.lstm import LSTM
 from akorn_jax.layers.masks import composite
@@ -333,12 +334,7 @@ class Model(nnx.Module):
         return jax.nn.logsumexp(joint, axis=1).sum(axis=-1)
 
     def _check(self, inputs: Array, num_slots: int, num_iterations: int) -> None:
-        size = self.image_size
-        if inputs.shape[1:] != (size, size, 3):
-            raise ValueError(
-                f"images have shape {inputs.shape}; the model takes [B, {size}, {size}, 3]: set "
-                "config.model.image_size to what the data has."
-            )
+        check_image_size(inputs, self.image_size)
         _check_numbers(num_slots, num_iterations)
 
 

@@ -7,45 +7,47 @@ spair_aaai_2019.pdf
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.scipy.special import logit, xlogy
+from jax.scipy.special import logit
 
+from akorn_jax.layers.cell_encoder import CellEncoder
+from akorn_jax.layers.count_prior import PRESENCE_RANGE, count_prior, geometric_prior
 from akorn_jax.layers.distributions import (
+    POSITIVE,
+    PROBABILITY,
     Normal,
     bernoulli_kl,
     logistic_noise,
     normal_kl,
     normal_log_prob,
     normal_sample,
+    total,
 )
+from akorn_jax.layers.image_size import check_image_size
 from akorn_jax.layers.linear import linear
 from akorn_jax.layers.noise import Noise
+from akorn_jax.layers.passing_mlp import PassingMLP
 from akorn_jax.layers.spatial_transformer import corners, extract, place
-from akorn_jax.layers.subpixel import Conv, ConvBlock
+from akorn_jax.layers.subpixel import Conv
 from akorn_jax.layers.valid_broadcast_decoder import ValidBroadcastDecoder
 from akorn_jax.outputs import ModelOutput
 
 Array = jax.Array
 
-BACKBONES = ("large", "original")
 RENDERINGS = ("average", "softmax")
-# The original backbone: kernels of 4 pixels, their strides, zeros at the right and the bottom.
-ORIGINAL = ((3, 1), (2, 2), (2, 2))
 NUM_NEIGHBORS = 4  # above left, above, above right, left; those that come before a cell
 # A box (w, h, x, y): shares of the anchor, and cells from the corner of its own.
 BOX_LOW, BOX_HIGH = np.float32([0, 0, -0.5, -0.5]), np.float32([1, 1, 1.5, 1.5])
-WHERE_PRIOR = np.float32([-2.197, -2.197, 0, 0]), np.float32([0.5, 0.5, 1, 1])
 BACKGROUND_PRIOR = 0.0, 3.0
 MAX_RAW = 10.0  # of boxes and depths before their sigmoid
 STD_FLOOR = 1e-15  # of all latents
 MIN_IMPORTANCE = 0.01  # of a cell in a pixel that it does not reach
 IMPORTANCE = 100.0  # of "softmax" rendering
-PRESENCE_RANGE = np.float32([1e-6, 1 - 1e-6])  # of its probability
 LOGIT_RANGE = np.log(PRESENCE_RANGE) - np.log1p(-PRESENCE_RANGE)
 
 
@@ -74,103 +76,6 @@ class Scene(NamedTuple):
     patches: Array  # [B, N, H, W, 3]
     rgb: Array  # [B, N, h, w, 3]
     alpha: Array  # [B, N, h, w, 1], without presence
-
-
-class MLP(nnx.Module):
-    """ReLU layers and a bare one, whose last `passed` outputs, behind a ReLU, go to the next net.
-
-    Args:
-        in_features: of the input.
-        hidden: widths.
-        out_features: of the result.
-        passed: further outputs.
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        hidden: Sequence[int],
-        out_features: int,
-        passed: int = 0,
-        *,
-        rngs: nnx.Rngs,
-    ) -> None:
-        widths = [in_features, *hidden, out_features + passed]
-        self.out_features = out_features
-        self.layers = nnx.List(linear(i, o, rngs=rngs) for i, o in itertools.pairwise(widths))
-
-    def __call__(self, *inputs: Array) -> tuple[Array, Array]:
-        """Inputs `[B, ...]`, flattened and joined, to `[B, out_features]` and `[B, passed]`."""
-        x = jnp.concatenate([x.reshape(len(x), -1) for x in inputs], axis=-1)
-        for layer in self.layers[:-1]:
-            x = jax.nn.relu(layer(x))
-        x = self.layers[-1](x)
-        return x[:, : self.out_features], jax.nn.relu(x[:, self.out_features :])
-
-
-class Backbone(nnx.Module):
-    """Images `[B, H, W, 3]` to the features `[B, G, G, C]` of their cells.
-
-    Args:
-        kind: "large": convolutions of stride 2, each with CELU and group norm; cells of
-            2^len(channels) pixels. "original": three of stride 3, 2, 2 and two of one pixel, with
-            ReLU; cells of 12 pixels.
-        channels: of the convolutions.
-        groups: of their norms, "large" only.
-        out_features: C, of one more convolution of one pixel.
-        out_groups: of its norm, "large" only.
-    """
-
-    def __init__(
-        self,
-        kind: str,
-        channels: Sequence[int],
-        groups: Sequence[int],
-        out_features: int,
-        out_groups: int,
-        *,
-        rngs: nnx.Rngs,
-    ) -> None:
-        if kind not in BACKBONES:
-            raise ValueError(f"backbone={kind!r} is unknown; it is one of {', '.join(BACKBONES)}.")
-        self.kind = kind
-        widths = [3, *channels, out_features]
-        if kind == "large":
-            if len(groups) != len(channels):
-                raise ValueError(
-                    f"backbone_groups={tuple(groups)} must be as many as "
-                    f"backbone_channels={tuple(channels)}."
-                )
-            self.cell_size = 2 ** len(channels)
-            norms = [*groups, out_groups]
-            last = len(channels)
-            self.layers = nnx.List(
-                ConvBlock(i, o, 1, groups=norms[n], rngs=rngs)
-                if n == last
-                else ConvBlock(i, o, 3, 2, groups=norms[n], rngs=rngs)
-                for n, (i, o) in enumerate(itertools.pairwise(widths))
-            )
-        else:
-            self.cell_size = 12
-            strides = [stride for stride, _ in ORIGINAL]
-            self.layers = nnx.List(
-                Conv(i, o, 4, strides[n], 0, rngs=rngs)
-                if n < len(strides)
-                else Conv(i, o, 1, rngs=rngs)
-                for n, (i, o) in enumerate(itertools.pairwise(widths))
-            )
-
-    def __call__(self, x: Array) -> Array:
-        if self.kind == "large":
-            for block in self.layers:
-                x = block(x)
-            return x
-        for i, layer in enumerate(self.layers):
-            if i < len(ORIGINAL):
-                border = (0, ORIGINAL[i][1])
-                x = jnp.pad(x, ((0, 0), border, border, (0, 0)))
-            x = jax.nn.relu(layer(x))
-        return x
 
 
 class BackgroundEncoder(nnx.Module):
@@ -203,9 +108,11 @@ class Model(nnx.Module):
 
     Args:
         image_size: H = W = G times the backbone's cells.
-        backbone, backbone_channels, backbone_groups: see `Backbone`.
+        backbone, backbone_channels, backbone_groups: see `CellEncoder`.
         feature_size, feature_groups: of what it tells about a cell, and of the last norm.
         anchor_size: largest side of an object's box, in pixels.
+        size_prior: mean and deviation of both sides before their sigmoid: -2.197 is a tenth of the
+            anchor.
         glimpse_size: pixels of a glimpse's side.
         what_size: D of an object's appearance.
         pass_size: features that box and depth hand on to the nets behind them.
@@ -218,8 +125,16 @@ class Model(nnx.Module):
             mask, where the larger depth is the nearer.
 
     Raises:
-        ValueError: the cells do not fit the image, or a kind is unknown.
+        ValueError: the cells do not fit the image, a kind is unknown, or a size or a deviation is
+            not positive.
     """
+
+    option_ranges: ClassVar = {
+        "sigma": POSITIVE,
+        "temperature": POSITIVE,
+        "presence_prior": PROBABILITY,
+        "present_only": (0.0, 1.0),
+    }
 
     def __init__(
         self,
@@ -231,6 +146,7 @@ class Model(nnx.Module):
         feature_size: int = 100,
         feature_groups: int = 10,
         anchor_size: int = 48,
+        size_prior: Sequence[float] = (-2.197, 0.5),
         glimpse_size: int = 24,
         what_size: int = 64,
         pass_size: int = 100,
@@ -243,9 +159,13 @@ class Model(nnx.Module):
         rendering: str = "average",
         rngs: nnx.Rngs,
     ) -> None:
+        if anchor_size <= 0:
+            raise ValueError(f"{anchor_size=} must be above 0.")
+        if len(size_prior) != 2 or size_prior[1] <= 0:
+            raise ValueError(f"{size_prior=} must be a mean and a deviation above 0.")
         if rendering not in RENDERINGS:
             raise ValueError(f"{rendering=} is unknown; it is one of {', '.join(RENDERINGS)}.")
-        self.backbone = Backbone(
+        self.backbone = CellEncoder(
             backbone,
             backbone_channels,
             backbone_groups,
@@ -259,6 +179,7 @@ class Model(nnx.Module):
         self.image_size = image_size
         self.grid_size = image_size // cell
         self.anchor_size = anchor_size
+        self.size_prior = tuple(size_prior)
         self.glimpse_size = glimpse_size
         self.what_size = what_size
         self.background_size = background_size
@@ -270,10 +191,10 @@ class Model(nnx.Module):
         hidden = (hidden_size, hidden_size)
         glimpse = 3 * glimpse_size**2
         self.nowhere = nnx.Param(jnp.zeros(state))
-        self.where = MLP(seen, hidden, 8, pass_size, rngs=rngs)
-        self.what = MLP(feature_size + 4 + glimpse, encoder_hidden, 2 * what_size, rngs=rngs)
-        self.depth = MLP(deep, hidden, 2, pass_size, rngs=rngs)
-        self.pres = MLP(deep + 1, hidden, 1, rngs=rngs)
+        self.where = PassingMLP(seen, hidden, 8, pass_size, rngs=rngs)
+        self.what = PassingMLP(feature_size + 4 + glimpse, encoder_hidden, 2 * what_size, rngs=rngs)
+        self.depth = PassingMLP(deep, hidden, 2, pass_size, rngs=rngs)
+        self.pres = PassingMLP(deep + 1, hidden, 1, rngs=rngs)
         self.object_decoder = _decoder(what_size, decoder_channels, 4, rngs)
         if background_size:
             self.background_encoder = BackgroundEncoder(
@@ -315,11 +236,7 @@ class Model(nnx.Module):
         Raises:
             ValueError: images are of another size, or there is no key.
         """
-        if inputs.shape[1:] != (self.image_size, self.image_size, 3):
-            raise ValueError(
-                f"images have shape {inputs.shape}; the model takes [B, {self.image_size}, "
-                f"{self.image_size}, 3]: set config.model.image_size to what the data has."
-            )
+        check_image_size(inputs, self.image_size)
         noise = Noise.of(key)
         cells = self.infer(
             inputs, noise, train=train, temperature=temperature, presence_prior=presence_prior
@@ -329,11 +246,11 @@ class Model(nnx.Module):
         log_prob = normal_log_prob(inputs, scene.image, sigma) + jnp.log(scene.shares)
         present = 1 - present_only + present_only * cells.z_pres
         terms = {
-            "nll": -_total(log_prob),
-            "kl_where": _total(present * normal_kl(*cells.where, *WHERE_PRIOR)),
-            "kl_what": _total(present * normal_kl(*cells.what)),
-            "kl_depth": _total(present * normal_kl(*cells.depth)),
-            "kl_pres": _total(bernoulli_kl(cells.pres, logit(cells.pres_prior))),
+            "nll": -total(log_prob),
+            "kl_where": total(present * normal_kl(*cells.where, *self.where_prior)),
+            "kl_what": total(present * normal_kl(*cells.what)),
+            "kl_depth": total(present * normal_kl(*cells.depth)),
+            "kl_pres": total(bernoulli_kl(cells.pres, logit(cells.pres_prior))),
             "kl_bg": kl_bg,
         }
         rest = 1 - jnp.sum(scene.masks, axis=1, keepdims=True)
@@ -346,6 +263,12 @@ class Model(nnx.Module):
             presence=cells.z_pres[..., 0],
             boxes=corners(cells.box),
         )
+
+    @property
+    def where_prior(self) -> Normal:
+        """The prior of a raw box (w, h, x, y): its size, and in the middle of its cell."""
+        mean, std = self.size_prior
+        return Normal(np.float32([mean, mean, 0, 0]), np.float32([std, std, 1, 1]))
 
     def infer(
         self,
@@ -428,7 +351,7 @@ class Model(nnx.Module):
         q = self.background_encoder(images)
         z = normal_sample(*q, noise)
         picture = jax.nn.sigmoid(self.background_decoder(z[:, None], *images.shape[1:3]))
-        return picture[:, 0], _total(normal_kl(*q, *BACKGROUND_PRIOR))
+        return picture[:, 0], total(normal_kl(*q, *BACKGROUND_PRIOR))
 
     def render(self, cells: Cells, background: Array) -> Scene:
         """Cells on their background `[B, H, W, 3]`."""
@@ -492,39 +415,6 @@ def nearest(patches: Array, masks: Array, depth: Array, background: Array) -> tu
     return image, alpha
 
 
-def geometric_prior(p: float | Array, batch_size: int, num_cells: int) -> Array:
-    """log P(n), n = 0 ... N objects in N cells, P(n) proportional to p^n: `[B, N + 1]`."""
-    n = jnp.arange(num_cells + 1.0)
-    return jnp.broadcast_to(jax.nn.log_softmax(xlogy(n, p)), (batch_size, num_cells + 1))
-
-
-def count_prior(
-    log_prior: Array, count: Array, present: Array, cells_left: Array
-) -> tuple[Array, Array]:
-    """The prior of a cell's presence, and the belief about the number of objects behind it.
-
-    If there are n objects, and `count` were found, the next of the `cells_left` cells, which are
-    all alike, has one with probability (n - count) / cells_left. Beliefs are logarithms: those in
-    many objects are as small as p^16.
-
-    Args:
-        log_prior: log P(n | presence before), `[B, N + 1]`.
-        count: objects before, `[B, 1]`.
-        present: 0 or 1, of this cell, `[B, 1]`.
-        cells_left: this one included.
-
-    Returns:
-        P(presence | presence before) `[B, 1]` and log P(n | presence up to here) `[B, N + 1]`.
-    """
-    n = jnp.arange(log_prior.shape[1])
-    # Beyond these bounds n is impossible, and has been found so.
-    given_n = jnp.clip((n - count) / cells_left, 0, 1)
-    prior = jnp.sum(jnp.exp(log_prior) * given_n, axis=-1, keepdims=True)
-    likelihood = jnp.where(present > 0, given_n, 1 - given_n)
-    posterior = jax.nn.log_softmax(log_prior + jnp.log(likelihood), axis=-1)
-    return jnp.clip(prior, *PRESENCE_RANGE), posterior
-
-
 def _decoder(
     in_features: int, channels: int, out_features: int, rngs: nnx.Rngs
 ) -> ValidBroadcastDecoder:
@@ -540,8 +430,3 @@ def _decoder(
 
 def _bounded_sigmoid(raw: Array) -> Array:
     return jax.nn.sigmoid(jnp.clip(raw, -MAX_RAW, MAX_RAW))
-
-
-def _total(x: Array) -> Array:
-    """Sums all but the first axis: one number per image."""
-    return jnp.sum(x, axis=tuple(range(1, x.ndim)))

@@ -7,8 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
+from akorn_jax.errors import UserError
 from akorn_jax.optimizer import schedules
 from akorn_jax.outputs import ModelOutput
 
@@ -83,6 +85,27 @@ class Task(abc.ABC):
 
     def init_model(self, model: nnx.Module, batch: Mapping[str, Array]) -> None:  # noqa: B027
         """Changes a fresh run's initial weights, in place, after a look at the first batch."""
+
+    def check_options(self, model: nnx.Module, num_steps: int) -> None:
+        """Refuses options that leave the ranges `model.option_ranges`, where it states some.
+
+        Args:
+            model: `option_ranges` has a least and a largest value by the option's name.
+            num_steps: of the run.
+
+        Raises:
+            UserError: an option does so at some step.
+        """
+        for name, (low, high) in getattr(model, "option_ranges", {}).items():
+            if name not in self._options:
+                continue
+            values = self._options[name](np.arange(num_steps))
+            wrong = np.flatnonzero(~((low <= values) & (values <= high)))
+            if len(wrong):
+                raise UserError(
+                    f"config.task.options.{name} is {values[wrong[0]]:g} at step {wrong[0]}; it "
+                    f"must lie between {low:g} and {high:g}."
+                )
 
     def options(self, ctx: Context) -> dict[str, Array]:
         """The numbers that the model is called with at a step."""

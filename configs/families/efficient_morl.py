@@ -75,14 +75,14 @@ def shrink(config: ConfigDict) -> None:
     autoencoding.shrink(
         config,
         size=16,
-        num_steps=3_500,
+        num_steps=4_000,
         batch_size=16,
         slot_size=16,
         channels=16,
         num_iterations=1,
         init_gain=1.0,
     )
-    kl = {"name": "linear", "start": 0.0, "stop": 0.5, "begin": 1_000, "steps": 2_500}
+    kl = {"name": "linear", "start": 0.0, "stop": 0.5, "begin": 1_000, "steps": 3_000}
     config.task = fields.task(
         "autoencoding",
         weights={"nll": "geco", "kl": kl, "nll_last": 0.0},

@@ -43,7 +43,7 @@ def shrink(config: ConfigDict) -> None:
     autoencoding.shrink(
         config,
         size=16,
-        num_steps=4_000,
+        num_steps=3_000,
         batch_size=16,
         num_levels=3,
         channels=16,
@@ -55,5 +55,4 @@ def shrink(config: ConfigDict) -> None:
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 200
-    config.optimizer.schedule = "cosine"
     config.log_every = 100

@@ -75,13 +75,15 @@ def scenes(
     return config
 
 
-def task(sigma: Any, presence_prior: Any, beta: float = BETA) -> ConfigDict:
+def task(
+    sigma: Any, presence_prior: Any, beta: float = BETA, present_only: float = 0.0
+) -> ConfigDict:
     """The reconstruction, the divergences of the cells times beta, and the background's."""
     cells = {f"kl_{part}": beta for part in ("where", "what", "depth", "pres")}
     return fields.task(
         "autoencoding",
         weights={"nll": 1.0, **cells, "kl_bg": 1.0},
-        options={"sigma": sigma, "presence_prior": presence_prior},
+        options={"sigma": sigma, "presence_prior": presence_prior, "present_only": present_only},
     )
 
 

@@ -1,5 +1,7 @@
 """The one forward pass: every example once, its randomness its own, whatever the batches."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,7 +83,9 @@ def test_options_that_follow_the_step():
 class Masked(nnx.Module):
     """Two segments, dark and light, and a reconstruction that is wrong by 0.1 everywhere."""
 
-    def __call__(self, images, *, key, train, num_slots=2):
+    option_ranges: ClassVar = {"sharpness": (1.0, 2.0)}
+
+    def __call__(self, images, *, key, train, num_slots=2, sharpness=1.0):
         dark = images.mean(-1) < 0.5
         masks = jnp.stack([dark, ~dark, *[dark & False] * (num_slots - 2)], axis=1)
         return ModelOutput(masks=masks.astype(float), recon=images + 0.1)
@@ -142,6 +146,8 @@ def test_what_cannot_be_segmented(model, factor, message):
         ({"num_iterations": 2}, r"num_iterations=2: .* has no such option; it has num_slots"),
         ({"num_slot": 2}, r"num_slot=2: .* did you mean num_slots"),
         ({"num_slots": -1}, "num_slots=-1: give a positive number"),
+        ({"sharpness": 0.0}, "sharpness=0.0: give a number between 1 and 2"),
+        ({"sharpness": "high"}, "sharpness='high': give a number between 1 and 2"),
         ({"num_slots": "many"}, "num_slots='many': give a positive number"),
     ],
 )

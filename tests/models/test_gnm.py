@@ -154,6 +154,8 @@ def test_boxes_have_a_size_and_a_ratio():
     [
         ({"image_size": 20}, "image_size=20 is not divisible by 8"),
         ({"background_upscales": (4, 2)}, r"background_upscales=\(4, 2\) must be image_size=16"),
+        ({"size_prior": (-1.0, 0.0)}, r"size_prior=\(-1.0, 0.0\)"),
+        ({"encoder_strides": (2, 2, 1, 2)}, r"encoder_strides=\(2, 2, 1, 2\) must be equally many"),
         ({"global_decoder": (8, 18)}, r"global_decoder=\(8, 18\) is not divisible by the 4 cells"),
     ],
 )

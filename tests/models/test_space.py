@@ -18,6 +18,7 @@ SMALL = {
     "channels": 2,
     "groups": 1,
     "what_size": 3,
+    "glimpse_size": 16,
     "mask_size": 2,
     "component_size": 2,
     "feature_size": 4,
@@ -80,7 +81,7 @@ def test_frames_are_those_of_all_boxes():
     kernel = np.ones((space.GLIMPSE, space.GLIMPSE), np.float32)
     kernel[6:-6, 6:-6] = 0
     expected = place(presence[..., None, None] * kernel[..., None], where, (24, 24), eps=1e-9)
-    frames = space.draw_frames(where, presence, 24)
+    frames = space.draw_frames(where, presence, 24, space.GLIMPSE)
     np.testing.assert_allclose(frames, expected[..., 0].sum(1), atol=1e-5)
 
 
@@ -100,6 +101,8 @@ def test_sample_draws_backgrounds(model):
     ("change", "named"),
     [
         ({"grid_size": 3}, "grid_size=3"),
+        ({"foreground_std": 0.0}, "foreground_std=0.0"),
+        ({"glimpse_size": 24}, "glimpse_size=24"),
         ({"num_components": 1}, "num_components=1"),
         ({"image_size": 48, "grid_size": 6}, "image_size=48"),
     ],
@@ -123,7 +126,7 @@ def test_memory_of_a_training_step():
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
     def loss(params, rest, images, key):
-        output = nnx.merge(graphdef, params, rest)(images, key=key, train=True)
+        output = nnx.merge(graphdef, params, rest, copy=True)(images, key=key, train=True)
         return sum(term.mean() for term in output.terms.values())
 
     images = jax.ShapeDtypeStruct((4, 128, 128, 3), jnp.float32)

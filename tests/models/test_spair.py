@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from akorn_jax.layers.count_prior import count_prior, geometric_prior
 from akorn_jax.layers.noise import Noise
 from akorn_jax.models import spair
 
@@ -117,12 +118,12 @@ def test_count_prior_is_the_conditional_of_the_joint(p):
         return p**n / total / comb(N, n)
 
     for scene in itertools.product((0, 1), repeat=N):
-        belief, count = spair.geometric_prior(p, 1, N), jnp.zeros((1, 1))
+        belief, count = geometric_prior(p, 1, N), jnp.zeros((1, 1))
         for i in range(N):
             seen = [s for s in itertools.product((0, 1), repeat=N) if s[:i] == scene[:i]]
             expected = sum(joint(s) for s in seen if s[i]) / sum(map(joint, seen))
             present = jnp.full((1, 1), scene[i])
-            prior, belief = spair.count_prior(belief, count, present, N - i)
+            prior, belief = count_prior(belief, count, present, N - i)
             count += present
             np.testing.assert_allclose(prior[0, 0], np.clip(expected, 1e-6, 1 - 1e-6), rtol=1e-5)
 
@@ -130,10 +131,10 @@ def test_count_prior_is_the_conditional_of_the_joint(p):
 def test_count_prior_outlives_float32():
     """P(16 objects) = 1e-64 of all, and still the only belief that is left."""
     N, p = 16, Fraction(1, 10_000)
-    belief, count = spair.geometric_prior(float(p), 1, N), jnp.zeros((1, 1))
+    belief, count = geometric_prior(float(p), 1, N), jnp.zeros((1, 1))
     one = jnp.ones((1, 1))
     for i in range(N):
-        prior, belief = spair.count_prior(belief, count, one, N - i)
+        prior, belief = count_prior(belief, count, one, N - i)
         count += one
         weights = [p**n / comb(N, n) * comb(N - i, n - i) for n in range(i, N + 1)]
         right = [w * Fraction(n - i, N - i) for n, w in enumerate(weights, start=i)]
@@ -170,6 +171,7 @@ def test_the_nearest_of_two_wins():
         ({"image_size": 18}, "image_size=18"),
         ({"backbone": "small"}, "backbone='small'"),
         ({"backbone_groups": (1,)}, "backbone_groups"),
+        ({"anchor_size": 0}, "anchor_size=0"),
         ({"rendering": "painter"}, "rendering='painter'"),
     ],
 )

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from akorn_jax.layers.count_prior import count_prior, geometric_prior
 from akorn_jax.layers.masks import stick_breaking
 from akorn_jax.layers.spatial_transformer import corners
 from akorn_jax.models import space, spair
@@ -33,7 +34,8 @@ def test_stick_breaking(arrays):
 def test_frame(arrays):
     """A box as large as the image shows the frame at its own resolution, upscaled or not."""
     whole = np.float32([[[1, 1, 0, 0]]])
-    frame = space.draw_frames(whole, np.ones((1, 1, 1), np.float32), space.GLIMPSE)
+    one = np.ones((1, 1, 1), np.float32)
+    frame = space.draw_frames(whole, one, space.GLIMPSE, space.GLIMPSE)
     np.testing.assert_allclose(
         frame[0] / space.GLIMPSE**2, arrays["space/boundary_kernel"], atol=1e-8
     )
@@ -68,10 +70,10 @@ def test_count_prior(arrays):
         def step(carry, inputs):
             count, log_prior = carry
             i, present = inputs
-            prior, log_prior = spair.count_prior(log_prior, count, present[:, None], N - i)
+            prior, log_prior = count_prior(log_prior, count, present[:, None], N - i)
             return (count + present[:, None], log_prior), prior[:, 0]
 
-        carry = (jnp.zeros((S, 1)), spair.geometric_prior(p, S, N))
+        carry = (jnp.zeros((S, 1)), geometric_prior(p, S, N))
         return jax.lax.scan(step, carry, (jnp.arange(N), jnp.round(presence.T)))[1].T
 
     compared = 0

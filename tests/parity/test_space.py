@@ -12,6 +12,7 @@ from flax import nnx
 
 from akorn_jax import optimizer
 from akorn_jax.convert import load_official, to_official
+from akorn_jax.layers.component_background import LOG_EPS
 from akorn_jax.layers.distributions import mixture_log_prob, normal_log_prob
 from akorn_jax.layers.spatial_transformer import corners, extract
 from akorn_jax.models import space
@@ -267,7 +268,7 @@ def test_latents(path):
 
     glimpses = extract(image[:, None], objects.where, (space.GLIMPSE, space.GLIMPSE))
     frames = 1000 / space.GLIMPSE**2
-    frames *= space.draw_frames(objects.where, objects.z_pres, image.shape[1])
+    frames *= space.draw_frames(objects.where, objects.z_pres, image.shape[1], space.GLIMPSE)
     found = {
         "fg": first(scene.image),
         "alpha_map": first(scene.alpha),
@@ -303,7 +304,7 @@ def test_latents(path):
         "fg_log_prob": normal_log_prob(image, scene.image, case_.model.foreground_std),
         "bg_log_prob": mixture_log_prob(
             image[:, None],
-            jnp.log(masks + space.LOG_EPS)[..., None],
+            jnp.log(masks + LOG_EPS)[..., None],
             images,
             case_.model.background_std,
         ),

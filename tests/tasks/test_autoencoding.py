@@ -1,5 +1,7 @@
 """The autoencoding loss: what it measures, and that it trains alike on one device and on eight."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from akorn_jax.errors import UserError
 from akorn_jax.models import slot_attention
 from akorn_jax.outputs import ModelOutput
 from akorn_jax.tasks.autoencoding import Task
@@ -113,3 +116,13 @@ def test_one_device_is_eight(batch):
 def test_losses_fall(batch):
     losses, _ = train(tiny(gradient="implicit"), batch, num_steps=30)
     assert losses[-1] < 0.97 * losses[0]
+
+
+def test_options_out_of_the_model_s_range_are_refused():
+    class Model(Gray):
+        option_ranges: ClassVar = {"presence_prior": (0.0, 1.0)}
+
+    falling = {"name": "linear", "start": 0.5, "stop": -0.5, "steps": 10}
+    Task(options={"presence_prior": falling, "sigma": -1.0}).check_options(Model(), num_steps=6)
+    with pytest.raises(UserError, match=r"options\.presence_prior is -0\.1 at step 6; .*0 and 1"):
+        Task(options={"presence_prior": falling}).check_options(Model(), num_steps=8)
