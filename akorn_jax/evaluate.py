@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import rich.box
 import rich.table
@@ -13,6 +14,7 @@ from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
 
+from akorn_jax import run_config
 from akorn_jax.data import records
 from akorn_jax.data.records import Examples
 from akorn_jax.errors import UserError
@@ -88,6 +90,7 @@ def evaluate_on(
         config,
         step=step,
         task_state=checkpoint.task_state,
+        other=other_run(config),
     )
     chosen = ("min_objects", "max_objects")
     summary = {
@@ -113,6 +116,23 @@ def untrained(config: ConfigDict, trained: nnx.Module) -> nnx.Module:
     graphdef, params, _, rest = nnx.split(model, frozen.trainable, nnx.Param, ...)
     _, loaded, _ = nnx.split(trained, frozen.trainable, nnx.Param, ...)[1:]
     return nnx.merge(graphdef, params, loaded, rest)
+
+
+def other_run(config: ConfigDict) -> base.Called | None:
+    """The model of the run that `config.eval.robustness.transfer_from` names; None for none.
+
+    Raises:
+        UserError: there is no such run, or it has no checkpoint.
+    """
+    path = config.eval.robustness.transfer_from
+    if not path:
+        return None
+    workdir = epath.Path(path).expanduser()
+    try:
+        found = restore(run_config.from_workdir(workdir), workdir)
+    except UserError as error:
+        raise UserError(f"config.eval.robustness.transfer_from={path}: no run; {error}") from error
+    return base.Called(found.model, found.task, (jnp.asarray(found.step), found.task_state))
 
 
 def load(config: ConfigDict) -> Examples:

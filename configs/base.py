@@ -97,6 +97,18 @@ def get_config() -> ConfigDict:
     config.eval.max_objects = 0  # 0, where min_objects is not: any number
     config.eval.pca = 128  # principal components that are kept of wider features
     config.eval.baselines = True  # also score what needs no training
+    # Attacks: see akorn_jax/evaluation/robustness.py
+    config.eval.robustness = ConfigDict()
+    config.eval.robustness.epsilon = 8 / 255  # largest change of a pixel
+    config.eval.robustness.noise = 64 / 255  # size of the random changes
+    config.eval.robustness.num_steps = 20  # of projected gradient ascent
+    config.eval.robustness.num_restarts = 3  # of it, from random places
+    config.eval.robustness.num_starts = 8  # random starts of the model that a gradient averages
+    config.eval.robustness.num_queries = 200  # of the attack that sees decisions alone
+    config.eval.robustness.num_images = 200  # how many are attacked, from the first on
+    config.eval.robustness.transfer_from = (
+        ""  # a run whose adversarial images are tried; "" is none
+    )
     config.eval.num_workers = 0  # processes that cluster; 0 is one a core
     return config
 

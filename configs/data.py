@@ -313,6 +313,32 @@ for _name, _dataset, _train, _validation, _test, _size in (
         test=(0, _test),
         num_clusters=1,
     )
+# AKOrN's recognition trains on all of train and looks at the test on the way.
+PROTOCOLS["cifar10:akorn"] = _protocol(
+    "cifar/10",
+    split={"train": "train", "validation": "test", "test": "test"},
+    count="none",
+    train=(0, 50_000),
+    validation=None,
+    test=(0, 10_000),
+    num_clusters=1,
+)
+# CIFAR-10-C: all severities, one after another; to evaluate on.
+for _corruption in (
+    *("brightness", "contrast", "defocus_blur", "elastic_transform", "fog", "frost"),
+    *("gaussian_blur", "gaussian_noise", "glass_blur", "impulse_noise", "jpeg_compression"),
+    *("motion_blur", "pixelate", "saturate", "shot_noise", "snow", "spatter", "speckle_noise"),
+    "zoom_blur",
+):
+    PROTOCOLS[f"cifar10_c_{_corruption}:akorn"] = _protocol(
+        f"cifar10_c/{_corruption}",
+        split="test",
+        count="none",
+        train=None,
+        validation=None,
+        test=(0, 50_000),
+        num_clusters=1,
+    )
 # ImageNet: the published validation set is the test; as many images of train are held out.
 PROTOCOLS["imagenet:agglomerator"] = _protocol(
     "imagenet_folder/288",

@@ -6,6 +6,12 @@
     python launch.py --config=configs/demo.py:itrconv
     python launch.py --config=configs/demo.py:vit
 
+Ablations of the oscillators, which may be combined, the last two also with `:conv`:
+
+    :no_coupling    an MLP at each token, with as many weights, in place of the attention
+    :no_projection  the force as it is, not its part that is tangent to the sphere
+    :clamp          components clamped to [-1, 1] in place of the sphere, whose tangents go with it
+
 Departures from the paper's recipe (configs/tetrominoes_akorn.py), which wants a GPU:
 
     | field         | paper   | here                                 |
@@ -17,7 +23,7 @@ Departures from the paper's recipe (configs/tetrominoes_akorn.py), which wants a
     | learning rate | 1e-3    | 1e-2, 20 steps warm-up, cosine decay |
     | Adam's b2     | 0.999   | 0.99                                 |
 
-Measured: docs/results.md.
+Measured: docs/results.md, and the ablations in docs/results/ablations.md, where T is one more.
 """
 
 from ml_collections import ConfigDict
@@ -29,8 +35,10 @@ from configs.families import akorn
 
 @variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
-    chosen = variants.choose(variant, ("conv", "itrsa", "itrconv", "vit"))
-    if len(chosen) > 1:
+    known = ("conv", "itrsa", "itrconv", "vit", "no_coupling", "no_projection", "clamp")
+    chosen = variants.choose(variant, known)
+    alone = chosen & {"itrsa", "itrconv", "vit"}
+    if (alone and len(chosen) > 1) or {"conv", "no_coupling"} <= chosen:
         raise UserError(f"variants {', '.join(sorted(chosen))} exclude each other; choose one.")
     config = akorn.contrastive_discovery("tetrominoes:akorn", size=32, procedural=True)
     config.num_steps = 2_500
@@ -50,6 +58,12 @@ def get_config(variant: str = "") -> ConfigDict:
     if "conv" in chosen:
         config.model.connectivity = "conv"
         config.model.kernel_size = 5
+    if "no_coupling" in chosen:
+        config.model.connectivity = "mlp"
+    if "no_projection" in chosen or "clamp" in chosen:
+        config.model.project = False
+    if "clamp" in chosen:
+        config.model.sphere = False
     config.optimizer.learning_rate = 1e-2
     config.optimizer.b2 = 0.99
     config.optimizer.warmup_steps = 20

@@ -19,9 +19,10 @@ def choose(variant: str, known: tuple[str, ...]) -> set[str]:
     """
     chosen = {name for name in variant.split(",") if name}
     for name in sorted(chosen - set(known)):
+        own = ", ".join(known) or "none of its own"
         raise UserError(
-            f"variant {name!r} is unknown; this recipe has {', '.join(known)}; those that find "
-            f"objects also have {FOLDER}."
+            f"variant {name!r} is unknown; this recipe has {own}; those that find objects also "
+            f"have {FOLDER}."
         )
     return chosen
 

@@ -30,7 +30,7 @@ class File:
 class LabelledImages(MultiObjectBuilder, skip_registration=True):
     """Images with one class each; no pixel says what it belongs to.
 
-    Splits are "train" and "test", in the order of the files; `max_records` is of each. They are
+    Splits are those of `splits`, in the order of the files; `max_records` is of each. They are
     read whole, the largest takes half a gigabyte.
     """
 
@@ -47,6 +47,10 @@ class LabelledImages(MultiObjectBuilder, skip_registration=True):
     @abc.abstractmethod
     def files(self) -> tuple[File, ...]:
         """The published files of the config."""
+
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits."""
+        return ("train", "test")
 
     @abc.abstractmethod
     def read(self, split: str, paths: Mapping[str, Path]) -> Arrays:
@@ -70,7 +74,7 @@ class LabelledImages(MultiObjectBuilder, skip_registration=True):
             "bytes": sum(path.stat().st_size for path in paths.values()),
             "asked": self.source.max_records,
         }
-        return {split: self._stream(split, paths, origin) for split in ("train", "test")}
+        return {split: self._stream(split, paths, origin) for split in self.splits()}
 
     def _stream(self, split: str, paths: Mapping[str, Path], origin: dict[str, Any]) -> Stream:
         schema, done, count = self.builder_config.schema, 0, 1

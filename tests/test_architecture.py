@@ -109,8 +109,9 @@ def test_every_recipe_builds(path, variant):
 @pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
 def test_every_discovery_recipe_takes_a_folder(path):
     """Its model stays, its data become the pictures' own, at the size that the model takes."""
-    # The first two need classes and properties, the last has scenes of its own.
-    if any(name in path.stem for name in ("agglomerator", "set_prediction", "arena")):
+    # The first four need classes or properties, the last has scenes of its own.
+    others = ("agglomerator", "cifar10", "digits", "set_prediction", "arena")
+    if any(name in path.stem for name in others):
         with pytest.raises(UserError, match="'folder' is unknown"):
             run_config.from_recipe(f"{path}:folder")
         return
@@ -143,6 +144,8 @@ COUNTS = {
     "clevrtex_akorn:l2": 1_760_256,
     "clevrtex_akorn:large": 6_666_240,
     "clevrtex_itrsa:l2": 1_695_232,
+    "cifar10_akorn": 7_023_760,
+    "cifar10_resnet": 11_173_962,  # torchvision's 11,689,512 with a 3x3 stem and 10 classes
 }
 
 

@@ -16,11 +16,13 @@ from akorn_jax.convert.layout import (
     pointwise,
     table,
 )
+from akorn_jax.errors import UserError
 from akorn_jax.layers.attention import Attention
+from akorn_jax.layers.convolution import GridConv
 from akorn_jax.layers.head import ProjectionHead
 from akorn_jax.layers.kuramoto import KuramotoLayer, ScaleAndBias
+from akorn_jax.layers.oscillators import Readout
 from akorn_jax.layers.patch import PatchEmbedding
-from akorn_jax.layers.readout import Readout
 from akorn_jax.models import akorn, itrsa
 
 
@@ -91,13 +93,19 @@ def norms(name: str, readout: Readout) -> Iterator[Entry]:
 
 
 def kuramoto(name: str, layer: KuramotoLayer) -> Iterator[Entry]:
-    """A Kuramoto layer."""
+    """A Kuramoto layer.
+
+    Raises:
+        UserError: the official code has no such layer.
+    """
     if layer.omega is not None:
         yield Entry(f"{name}.omg.omg_param", layer.omega.vectors, identity())
     if isinstance(layer.J, Attention):
         yield from attention(f"{name}.connectivity", layer.J, pointwise())
-    else:
+    elif isinstance(layer.J, GridConv):
         yield from _affine(f"{name}.connectivity", layer.J, convolution())
+    else:
+        raise UserError("connectivity='mlp': the official code has no such model.")
     if layer.norm is not None:
         scale = "scale" if isinstance(layer.norm, ScaleAndBias) else "weight"
         yield Entry(f"{name}.c_norm.{scale}", layer.norm.scale, identity())

@@ -19,9 +19,8 @@ from akorn_jax.convert.layout import (
     linear,
     reshaped,
 )
-from akorn_jax.convert.parts import batch_norm
+from akorn_jax.convert.parts import basic_block, batch_norm
 from akorn_jax.errors import UserError
-from akorn_jax.layers.batch_norm import BatchNorm
 from akorn_jax.layers.resnet import ResNet
 from akorn_jax.layers.transformations import DEFORMATIONS, Regressors, Transformations
 from akorn_jax.models.dti_sprites import Model
@@ -123,20 +122,7 @@ def _regressor(regressors: Regressors, index: tuple[int, ...]) -> Entries:
 def _encoder(encoder: ResNet, counters: bool) -> Entries:
     """The layers of a `Sequential`: convolution, norm, ReLU, the max pool if any, stages."""
     yield Entry("encoder.0.weight", encoder.stem.kernel, convolution())
-    yield from _norm("encoder.1", encoder.stem_norm, counters)
+    yield from batch_norm("encoder.1", encoder.stem_norm, counter=counters)
     for i, stage in enumerate(encoder.stages, start=4 if encoder.max_pool else 3):
         for j, block in enumerate(stage):
-            name = f"encoder.{i}.{j}"
-            yield Entry(f"{name}.conv1.weight", block.conv1.kernel, convolution())
-            yield from _norm(f"{name}.bn1", block.norm1, counters)
-            yield Entry(f"{name}.conv2.weight", block.conv2.kernel, convolution())
-            yield from _norm(f"{name}.bn2", block.norm2, counters)
-            if block.shortcut is not None:
-                yield Entry(f"{name}.downsample.0.weight", block.shortcut.kernel, convolution())
-                yield from _norm(f"{name}.downsample.1", block.shortcut_norm, counters)
-
-
-def _norm(name: str, norm: BatchNorm, counters: bool) -> Entries:
-    yield from batch_norm(name, norm)
-    if counters:  # says nothing about the weights
-        yield constant(f"{name}.{COUNTER}", np.zeros((), np.int64), fixed=False)
+            yield from basic_block(f"encoder.{i}.{j}", block, counter=counters)

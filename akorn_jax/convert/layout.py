@@ -171,13 +171,14 @@ def load(entries: Iterable[Entry], arrays: Mapping[str, np.ndarray]) -> None:
     """Fills the entries' variables from the official arrays, in place; all of them or none.
 
     Raises:
-        UserError: naming every missing, unknown and misshapen array.
+        UserError: naming every missing, unknown and misshapen array, and those that differ where
+            one variable has several names.
     """
     entries = list(entries)
     known = {entry.name for entry in entries}
     problems = [f"missing {name}" for name in sorted(known - set(arrays))]
     problems += [f"unknown {name}" for name in sorted(set(arrays) - known)]
-    filled = []
+    filled, first = [], {}
     for entry in entries:
         if entry.name not in arrays:
             continue
@@ -185,8 +186,12 @@ def load(entries: Iterable[Entry], arrays: Mapping[str, np.ndarray]) -> None:
         expected = official_shape(entry)
         if array.shape != expected:
             problems.append(f"misshapen {entry.name} {array.shape}, expected {expected}")
-        else:
-            filled.append((entry.variable, entry.layout.load(array)))
+            continue
+        array = entry.layout.load(array)
+        filled.append((entry.variable, array))
+        name, other = first.setdefault(id(entry.variable), (entry.name, array))
+        if name != entry.name and not np.array_equal(other, array):
+            problems.append(f"{entry.name} differs from {name}, which is one array in the model")
     if problems:
         raise UserError(f"The weights do not fit the model: {'; '.join(problems)}.")
     for variable, array in filled:

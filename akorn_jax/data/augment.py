@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from akorn_jax.data.augmix import BINS, augmix
 from akorn_jax.data.rand_augment import RandAugment
 
 Array = jax.Array
@@ -37,6 +38,7 @@ class Augmentation:
         hue: shift is uniform in ± this, in turns.
         grayscale: probability of dropping the colours.
         flip: probability of a horizontal flip.
+        augmix: severity of the AugMix that follows, 1 to 10; 0 is none.
     """
 
     size: int
@@ -49,6 +51,7 @@ class Augmentation:
     hue: float = 0.1
     grayscale: float = 0.2
     flip: float = 0.0
+    augmix: int = 0
 
     def __post_init__(self) -> None:
         for name in ("scale", "ratio"):
@@ -60,6 +63,8 @@ class Augmentation:
         for name in ("jitter", "grayscale", "flip"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"augmentation.{name}={getattr(self, name)} must be in [0, 1]")
+        if not 0 <= self.augmix <= BINS:
+            raise ValueError(f"augmentation.augmix={self.augmix} must be 0 to {BINS}")
 
     def __call__(self, key: Array, image: Array) -> Array:
         """One view `[size, size, 3]`, in [0, 1], of an image `[H, W, 3]` in [0, 1]."""
@@ -81,7 +86,8 @@ class Augmentation:
             shift=jnp.where(use, self.hue * (2 * shift - 1), 0.0),
         )
         drop = gray < self.grayscale
-        return jnp.where(drop, luminance(planes), planes).transpose(1, 2, 0)
+        view = jnp.where(drop, luminance(planes), planes).transpose(1, 2, 0)
+        return augmix(jax.random.fold_in(key, 1), view, self.augmix) if self.augmix else view
 
     def at_evaluation(self, images: Array) -> Array:
         """The images as they are: what is cropped at random keeps objects of all sizes in sight."""

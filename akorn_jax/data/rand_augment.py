@@ -103,7 +103,15 @@ class RandAugment:
         """
         strength = self.magnitude / (self.num_bins - 1)
         is_ = {name: operation == index for index, name in enumerate(OPERATIONS)}
-        moved = sample(levels, _inverse(is_, strength, sign, levels.shape[:2]))
+        shape = levels.shape[:2]
+        moves = inverse(
+            is_,
+            shear=0.3 * strength * sign,
+            shift=tuple(sign * int(150 / 331 * side * strength) for side in shape[::-1]),
+            angle=jnp.deg2rad(30 * strength * sign),
+            shape=shape,
+        )
+        moved = sample(levels, moves)
         gray = luminance(levels)
         references = {  # what `blend` goes towards or away from
             "brightness": jnp.zeros_like(levels),
@@ -111,7 +119,7 @@ class RandAugment:
             "contrast": jnp.full_like(levels, jnp.floor(jnp.mean(gray) + 0.5)),
             "sharpness": smooth(levels),
         }
-        reference = _choose(is_, references, levels)
+        reference = choose(is_, references, levels)
         others = {
             **dict.fromkeys(references, blend(levels, reference, 1 + 0.9 * strength * sign)),
             "posterize": posterize(levels, 8 - round(4 * strength)),
@@ -119,7 +127,7 @@ class RandAugment:
             "auto_contrast": auto_contrast(levels),
             "equalize": equalize(levels),
         }
-        return _choose(is_, others, moved)
+        return choose(is_, others, moved)
 
     def rectangle(self, chances: Array, shape: tuple[int, int]) -> Array:
         """Where a view is erased, bool `[H, W]`: the first of ten draws that is smaller than it.
@@ -205,13 +213,13 @@ def blend(levels: Array, reference: Array, factor: Array) -> Array:
     return jnp.floor(jnp.clip(reference + factor * (levels - reference), 0, 255))
 
 
-def posterize(levels: Array, num_bits: int) -> Array:
+def posterize(levels: Array, num_bits: Array | int) -> Array:
     """The upper `num_bits` of 8 bits."""
     step = 2 ** (8 - num_bits)
     return jnp.floor(levels / step) * step
 
 
-def solarize(levels: Array, threshold: float) -> Array:
+def solarize(levels: Array, threshold: Array | float) -> Array:
     """Levels from the threshold on inverted."""
     return jnp.where(levels < threshold, levels, 255 - levels)
 
@@ -243,12 +251,25 @@ def equalize(levels: Array) -> Array:
     return evened.reshape(levels.shape).astype(levels.dtype)
 
 
-def _inverse(is_: dict[str, Array], strength: float, sign: Array, shape: tuple[int, int]) -> Array:
-    """`[2, 3]`, from a pixel of the result to that of the image; the identity for the others."""
+def inverse(
+    is_: dict[str, Array],
+    *,
+    shear: Array,
+    shift: tuple[Array, Array],
+    angle: Array,
+    shape: tuple[int, int],
+) -> Array:
+    """`[2, 3]`, from a pixel of the result to that of the image; the identity for other operations.
+
+    Args:
+        is_: whether the operation is that of a name.
+        shear: pixels to the side for each that is passed.
+        shift: (x, y) in pixels.
+        angle: in radians, counterclockwise.
+        shape: (height, width).
+    """
     height, width = shape
-    shear = 0.3 * strength * sign
-    shift_x, shift_y = (sign * int(150 / 331 * side * strength) for side in (width, height))
-    angle = jnp.deg2rad(30 * strength * sign)  # counterclockwise
+    shift_x, shift_y = shift
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     x, y = width / 2, height / 2
     zero, one = jnp.zeros(()), jnp.ones(())
@@ -257,7 +278,7 @@ def _inverse(is_: dict[str, Array], strength: float, sign: Array, shape: tuple[i
         return jnp.stack(entries).reshape(2, 3)
 
     turned = (cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y)
-    return _choose(
+    return choose(
         is_,
         {
             "shear_x": matrix(one, shear, zero, zero, one, zero),
@@ -270,7 +291,7 @@ def _inverse(is_: dict[str, Array], strength: float, sign: Array, shape: tuple[i
     )
 
 
-def _choose(is_: dict[str, Array], options: dict[str, Array], other: Array) -> Array:
+def choose(is_: dict[str, Array], options: dict[str, Array], other: Array) -> Array:
     """The option whose name is true, or the other."""
     for name, option in options.items():
         other = jnp.where(is_[name], option, other)

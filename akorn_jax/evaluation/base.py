@@ -1,12 +1,14 @@
 """The contract of an evaluator, and how evaluators are found and run."""
 
 import abc
+import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from ml_collections import ConfigDict
 
@@ -24,6 +26,7 @@ PyTree = Any
 
 # Modules of this package that score nothing by themselves.
 TOOLS = [
+    "attacks",
     "base",
     "baselines",
     "clustering",
@@ -39,6 +42,21 @@ TOOLS = [
     "up_tiling",
     "workers",
 ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Called:
+    """A model and what it is called with.
+
+    Attributes:
+        model: with a checkpoint's averaged weights.
+        task: calls it.
+        ctx: (step, state of the task) of the checkpoint.
+    """
+
+    model: nnx.Module
+    task: Task
+    ctx: tuple[Array, PyTree]
 
 
 class Evaluator(abc.ABC):
@@ -62,6 +80,14 @@ class Evaluator(abc.ABC):
     def __init__(self, config: ConfigDict, task: Task) -> None:
         self.config = config
         self.task = task
+
+    def look(self, called: Called, other: Called | None) -> None:  # noqa: B027
+        """Sees the model itself before anything else, for what its outputs do not tell.
+
+        Args:
+            called: the trained model.
+            other: that of `config.eval.robustness.transfer_from`; None where none is named.
+        """
 
     @abc.abstractmethod
     def reduce(self, output: ModelOutput, batch: Mapping[str, Array]) -> dict[str, Array]:
@@ -118,6 +144,7 @@ def evaluate(
     step: int,
     task_state: PyTree = (),
     evaluators: Sequence[Evaluator] | None = None,
+    other: Called | None = None,
 ) -> Result:
     """Scores `models["trained"]` beside the other models by all evaluators of the run.
 
@@ -128,12 +155,15 @@ def evaluate(
         config: of the run.
         step, task_state: those of the checkpoint.
         evaluators: of `make`, where they are at hand: a later call compiles nothing then.
+        other: see `Evaluator.look`.
 
     Raises:
         UserError: an evaluator does not exist, or the settings do not fit the model.
     """
     results = []
+    called = Called(models["trained"], task, (jnp.asarray(step, jnp.int32), task_state))
     for evaluator in make(config, task) if evaluators is None else evaluators:
+        evaluator.look(called, other)
 
         def run(examples: Examples, evaluator: Evaluator = evaluator) -> dict[str, Iterator]:
             return {

@@ -29,14 +29,14 @@ class BatchNorm(nnx.Module):
         self.variance = nnx.BatchStat(jnp.ones(channels))
 
     def __call__(self, x: Array, *, train: bool) -> Array:
-        """`[..., C]` to float32 of the same shape.
+        """`[..., C]` to the same shape, in float32 at least.
 
         The batch may be sharded: under jit a mean is a mean over all devices.
 
         Args:
             train: normalise by the statistics of x, which also move the running ones.
         """
-        x = x.astype(jnp.float32)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if train:
             mean, variance = self._observe(x)
         else:

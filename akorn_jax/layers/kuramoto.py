@@ -6,7 +6,7 @@ omega the natural frequencies, gamma the step size and T the number of steps.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from flax import nnx
 from akorn_jax.layers.attention import Attention
 from akorn_jax.layers.buffer import Buffer
 from akorn_jax.layers.convolution import GridConv
+from akorn_jax.layers.iterated import MLP
 
 Array = jax.Array
 
@@ -55,6 +56,7 @@ def kuramoto(
     omega: Callable[[Array], Array] | None = None,
     identity_drift: bool = True,
     tangent: bool = True,
+    sphere: bool = True,
     trajectory: bool = False,
     remat: bool = False,
     unroll: bool = False,
@@ -76,6 +78,8 @@ def kuramoto(
             the update is then normalize((1 + gamma) x + gamma p), a shorter step in the same
             direction. False is the paper's equation.
         tangent: project the force to the tangent space.
+        sphere: normalise oscillators after each step; False clamps each of their components to
+            [-1, 1] instead, the start's too.
         trajectory: also return all steps.
         remat: recompute each step in the backward pass instead of storing it.
         unroll: lay the loop out flat.
@@ -84,6 +88,9 @@ def kuramoto(
         The last x `[B, h, w, C]`, and with `trajectory` the oscillators before the first step and
         after each, `[T + 1, B, h, w, C]`, and their energies `-sum(x * (c + J(x)))`, `[T + 1, B]`.
     """
+
+    def keep(x: Array) -> Array:
+        return normalize(x, oscillator_dim) if sphere else jnp.clip(x, -1, 1)
 
     def energy(x: Array, y: Array) -> Array:
         return -jnp.sum(x * y, axis=(1, 2, 3))
@@ -95,32 +102,20 @@ def kuramoto(
             force = omega(x) + force
         elif identity_drift:
             force = x + force
-        x_new = normalize(x + gamma * force, oscillator_dim)
+        x_new = keep(x + gamma * force)
         if not trajectory:
             return x_new, None
         return x_new, (x, energy(x, y))
 
     if remat:
         step = jax.checkpoint(step)
-    x = normalize(x.astype(c.dtype), oscillator_dim)
+    x = keep(x.astype(c.dtype))
     x, steps = jax.lax.scan(step, x, None, length=num_steps, unroll=num_steps if unroll else 1)
     if trajectory:
         states, energies = steps
         states = jnp.concatenate([states, x[None]])  # [T + 1, B, h, w, C]
         steps = states, jnp.concatenate([energies, energy(x, J(x) + c)[None]])
     return x, steps
-
-
-def as_trajectory(states: Sequence[Array], energies: Sequence[Array]) -> dict[str, tuple]:
-    """What `kuramoto` gave per layer, `[T + 1, B, h, w, C]` and `[T + 1, B]`, by the names of
-    `ModelOutput.trajectory`."""
-    return {
-        "initial": tuple(x[0] for x in states),
-        "oscillators": tuple(x[1:] for x in states),
-        # Row 0 is the reference's placeholder, the energy after the last step stands apart.
-        "energies": tuple(jnp.pad(e[:-1], ((1, 0), (0, 0))) for e in energies),
-        "final_energy": tuple(e[-1] for e in energies),
-    }
 
 
 class Omega(nnx.Module):
@@ -163,14 +158,15 @@ class KuramotoLayer(nnx.Module):
         channels: C.
         oscillator_dim: N, divides C.
         grid: (h, w), the resolution that position-dependent parameters are made for.
-        connectivity: "attn" (self-attention) or "conv" (a dense convolution).
+        connectivity: "attn" (self-attention), "conv" (a dense convolution) or "mlp": no coupling
+            of positions, each by itself goes through an MLP of as many weights as the attention.
         heads: of the attention.
         kernel_size: of the convolution, odd.
         gta: learnable relative positions in the attention.
         stimulus_norm: "none", "gn" (group normalisation, one group an oscillator) or "sandb"
             (scale and bias).
         use_omega, global_omega, init_omega, learn_omega: see `Omega`.
-        tangent, identity_drift, remat, unroll: see `kuramoto`.
+        tangent, sphere, identity_drift, remat, unroll: see `kuramoto`.
     """
 
     def __init__(
@@ -189,6 +185,7 @@ class KuramotoLayer(nnx.Module):
         init_omega: float,
         learn_omega: bool,
         tangent: bool,
+        sphere: bool = True,
         identity_drift: bool,
         remat: bool,
         unroll: bool,
@@ -202,8 +199,10 @@ class KuramotoLayer(nnx.Module):
             self.J = Attention(channels, heads, grid=grid, gta=gta, rngs=rngs)
         elif connectivity == "conv":
             self.J = GridConv(channels, channels, kernel_size, rngs=rngs)
+        elif connectivity == "mlp":
+            self.J = MLP(channels, 2 * channels, rngs=rngs)
         else:
-            raise ValueError(f"{connectivity=} is unknown; it is 'attn' or 'conv'.")
+            raise ValueError(f"{connectivity=} is unknown; it is 'attn', 'conv' or 'mlp'.")
         if stimulus_norm == "gn":
             self.norm = nnx.GroupNorm(
                 channels,
@@ -225,6 +224,7 @@ class KuramotoLayer(nnx.Module):
         )
         self.oscillator_dim = oscillator_dim
         self.tangent = tangent
+        self.sphere = sphere
         self.identity_drift = identity_drift
         self.remat = remat
         self.unroll = unroll
@@ -243,6 +243,7 @@ class KuramotoLayer(nnx.Module):
             omega=self.omega,
             identity_drift=self.identity_drift,
             tangent=self.tangent,
+            sphere=self.sphere,
             trajectory=trajectory,
             remat=self.remat,
             unroll=self.unroll,

@@ -26,17 +26,25 @@ class ResNet(nnx.Module):
             blocks per stage, and shortcuts without parameters (section 4.2 of the paper).
         channels: per stage; the first is also the stem's. All stages but the first halve the map.
         pool_size: (h, w), regions of the last map that are averaged.
+        small_images: "resnet18" with the stem of "resnet32": a 3x3 convolution, no max pool.
     """
 
     def __init__(
-        self, kind: str, channels: Sequence[int], pool_size: Sequence[int], *, rngs: nnx.Rngs
+        self,
+        kind: str,
+        channels: Sequence[int],
+        pool_size: Sequence[int],
+        *,
+        small_images: bool = False,
+        rngs: nnx.Rngs,
     ) -> None:
         if kind not in ("resnet18", "resnet32"):
             raise ValueError(f"encoder={kind!r} is unknown; it is 'resnet18' or 'resnet32'.")
         large = kind == "resnet18"
         init = KAIMING_FAN_OUT if large else KAIMING_FAN_IN
-        size, stride, num_blocks = (7, 2, 2) if large else (3, 1, 5)
-        self.max_pool = large
+        num_blocks = 2 if large else 5
+        self.max_pool = large and not small_images
+        size, stride = (7, 2) if self.max_pool else (3, 1)
         self.pool_size = tuple(pool_size)
         self.out_features = channels[-1] * self.pool_size[0] * self.pool_size[1]
         self.stem = convolution(3, channels[0], size, stride, init, rngs=rngs)

@@ -8,13 +8,18 @@ from flax import nnx
 
 from akorn_jax.layers.buffer import Buffer
 from akorn_jax.layers.head import ProjectionHead
-from akorn_jax.layers.kuramoto import KuramotoLayer, as_trajectory
+from akorn_jax.layers.kuramoto import KuramotoLayer
 from akorn_jax.layers.linear import linear
 from akorn_jax.layers.noise import Noise
+from akorn_jax.layers.oscillators import (
+    initial_oscillators,
+    linear_readout,
+    per_layer,
+    trajectory_of,
+)
 from akorn_jax.layers.patch import PatchEmbedding, pair, rescale, token_grid
 from akorn_jax.layers.position import sinusoidal_table
 from akorn_jax.layers.precision import KEEP
-from akorn_jax.layers.readout import Readout
 from akorn_jax.outputs import ModelOutput
 
 Array = jax.Array
@@ -31,7 +36,7 @@ class Model(nnx.Module):
         image_size: pixels of the training images' side, or (height, width).
         oscillator_dim: N.
         heads: of the attention.
-        connectivity: "attn" or "conv", or one a layer.
+        connectivity: "attn", "conv" or "mlp" (see `KuramotoLayer`), or one a layer.
         kernel_size: of the convolutional connectivity.
         stimulus_norm: "none", "gn" or "sandb", applied to c before the loop.
         use_omega, global_omega, init_omega, learn_omega: natural frequencies, see `Omega`.
@@ -40,6 +45,7 @@ class Model(nnx.Module):
             added to c and x.
         pool: "max" or "avg" before the head.
         project: project the force to the tangent space.
+        sphere: keep the oscillators on spheres; False clamps their components instead.
         use_readout: read the oscillators out as `Readout`; else the next stimulus is x itself.
         use_readout_x: a linear map of x between layers.
         autorescale: resize images of another size to `image_size` first.
@@ -70,6 +76,7 @@ class Model(nnx.Module):
         gta: bool = True,
         pool: str = "max",
         project: bool = True,
+        sphere: bool = True,
         use_readout: bool = True,
         use_readout_x: bool = False,
         autorescale: bool = True,
@@ -81,7 +88,7 @@ class Model(nnx.Module):
         self.image_size = pair(image_size)
         self.autorescale = autorescale
         grid = token_grid(image_size, patch_size)
-        self.num_steps = _per_layer("num_steps", num_steps, num_layers)
+        self.num_steps = per_layer("num_steps", num_steps, num_layers)
         self.patches = PatchEmbedding(channels, patch_size, rngs=rngs)
         self.gamma = Buffer(jnp.full((1,), gamma))
         table = None if gta else sinusoidal_table(*grid, channels)
@@ -102,15 +109,16 @@ class Model(nnx.Module):
                 init_omega=init_omega,
                 learn_omega=learn_omega,
                 tangent=project,
+                sphere=sphere,
                 identity_drift=identity_drift,
                 remat=remat,
                 unroll=unroll,
                 rngs=rngs,
             )
-            for kind in _per_layer("connectivity", connectivity, num_layers)
+            for kind in per_layer("connectivity", connectivity, num_layers)
         )
         self.readouts = nnx.List(
-            Readout(channels, oscillator_dim, rngs=rngs) if use_readout else None
+            linear_readout(channels, oscillator_dim, rngs=rngs) if use_readout else None
             for _ in range(num_layers)
         )
         self.readouts_x = nnx.List(
@@ -144,7 +152,7 @@ class Model(nnx.Module):
         if self.autorescale:
             images = rescale(images, self.image_size)
         c = self.patches(images)
-        x = _initial_oscillators(c, key, x0)
+        x = initial_oscillators(c, key, x0)
         if self.position_c is not None:
             if c.shape[1:] != self.position_c.shape:
                 raise ValueError(
@@ -166,22 +174,5 @@ class Model(nnx.Module):
         return ModelOutput(
             features=c,
             embedding=self.head(c),
-            trajectory=as_trajectory(states, energies) if trajectory else None,
+            trajectory=trajectory_of(states, energies) if trajectory else None,
         )
-
-
-def _initial_oscillators(c: Array, key: Array | Noise | None, x0: Array | None) -> Array:
-    if x0 is not None:
-        return x0.astype(c.dtype)
-    if key is None:
-        raise ValueError(
-            "AKOrN starts from random oscillators: pass key=jax.random.key(...) or x0."
-        )
-    return Noise.of(key).normal(c.shape).astype(c.dtype)
-
-
-def _per_layer(name: str, value, num_layers: int) -> tuple:
-    values = (value,) * num_layers if isinstance(value, int | str) else tuple(value)
-    if len(values) != num_layers:
-        raise ValueError(f"{name}={value!r} has {len(values)} entries for num_layers={num_layers}.")
-    return values

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from akorn_jax.layers.frozen import FROZEN
-from akorn_jax.layers.kuramoto import KuramotoLayer, as_trajectory
+from akorn_jax.layers.kuramoto import KuramotoLayer
 from akorn_jax.layers.linear import linear
 from akorn_jax.layers.noise import Noise
+from akorn_jax.layers.oscillators import linear_readout, trajectory_of
 from akorn_jax.layers.precision import KEEP
-from akorn_jax.layers.readout import Readout
 from akorn_jax.outputs import ModelOutput, readout_steps
 
 Array = jax.Array
@@ -22,7 +22,7 @@ class NonlinearReadout(nnx.Module):
     """
 
     def __init__(self, channels: int, oscillator_dim: int, *, rngs: nnx.Rngs) -> None:
-        self.norms = Readout(channels, oscillator_dim, rngs=rngs)
+        self.norms = linear_readout(channels, oscillator_dim, rngs=rngs)
         self.hidden = linear(channels, channels, keep_float32=True, rngs=rngs)
         self.residual = linear(channels, channels, keep_float32=True, rngs=rngs)
         self.out = linear(channels, channels, keep_float32=True, rngs=rngs)
@@ -104,7 +104,7 @@ class Model(nnx.Module):
             )
             for _ in range(num_layers)
         )
-        readout = NonlinearReadout if nonlinear else Readout
+        readout = NonlinearReadout if nonlinear else linear_readout
         self.readouts = nnx.List(
             readout(channels, oscillator_dim, rngs=rngs) for _ in range(num_layers)
         )
@@ -152,6 +152,6 @@ class Model(nnx.Module):
         if not trajectory:
             return ModelOutput(logits=logits)
         seen = states[-1][jnp.array(readout_steps(num_steps))]  # [S, B, n, n, C]
-        found = as_trajectory(states, energies)
+        found = trajectory_of(states, energies)
         found["logits"] = (self.out(jax.nn.relu(self.readouts[-1](seen))),)
         return ModelOutput(logits=logits, trajectory=found)

@@ -24,6 +24,7 @@ NAMES = (
     "part_whole",
     "mnist_idx",
     "cifar",
+    "cifar10_c",
     "small_norb",
     "digits",
     "imagenet_folder",

@@ -13,7 +13,7 @@ import pytest
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
-from datasets import cifar, mnist_idx, small_norb
+from datasets import cifar, cifar10_c, mnist_idx, small_norb
 from datasets.contact_sheet import contact_sheet
 from datasets.errors import DatasetError
 from datasets.prepare import prepare
@@ -243,6 +243,56 @@ def test_damaged_archives_are_named(tmp_path, monkeypatch):
     batch = python2_pickle({b"data": np.zeros((1, 3000), np.uint8), b"labels": [1]})
     write_tar(python, dict.fromkeys((name.removesuffix(".bin") for name in members), batch))
     assert_refused("cifar/10", tmp_path, tmp_path, "data are uint8 .5, 3000., expected")
+
+
+# --- CIFAR-10-C
+
+
+def write_corrupted(directory, images, labels):
+    """As the published archive has them."""
+    directory.mkdir(exist_ok=True)
+    np.save(directory / "fog.npy", images)
+    np.save(directory / "labels.npy", labels)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_cifar10_c(tmp_path, monkeypatch, packed):
+    images = RNG.integers(0, 256, (10, 32, 32, 3), np.uint8)
+    labels = np.tile(np.array([3, 9], np.uint8), 5)
+    write_corrupted(tmp_path / "CIFAR-10-C", images, labels)
+    files = sorted((tmp_path / "CIFAR-10-C").glob("*.npy"))
+    if packed:
+        with tarfile.open(tmp_path / "CIFAR-10-C.tar", "w") as tar:
+            for file in files:
+                tar.add(file, f"CIFAR-10-C/{file.name}")
+                file.unlink()
+        files = [tmp_path / "CIFAR-10-C.tar"]
+    sums = {file.name: md5(file) for file in files}
+    monkeypatch.setattr(cifar10_c, "_MD5", {**cifar10_c._MD5, **sums})
+    splits = prepared("cifar10_c/fog", tmp_path, tmp_path)
+    assert splits.keys() == {"test"}
+    severity = np.repeat(np.arange(1, 6), 2).astype(np.uint8)
+    assert_records(splits["test"], images, label=labels, severity=severity)
+
+
+def test_damaged_corruptions_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.labelled._verify", lambda path, file: None)
+    name, images, labels = "cifar10_c/fog", np.zeros((5, 32, 32, 3), np.uint8), np.zeros(5, "u1")
+    assert_refused(name, tmp_path, tmp_path, "there is neither .*CIFAR-10-C.tar.*; get http")
+    folder = tmp_path / "CIFAR-10-C"
+    write_corrupted(folder, images[:, :31], labels)
+    assert_refused(name, tmp_path, tmp_path, "images are uint8 .5, 31, 32, 3., expected uint8")
+    write_corrupted(folder, images[:4], labels[:4])
+    assert_refused(name, tmp_path, tmp_path, "4 images are not of 5 kinds")
+    write_corrupted(folder, images, labels + 10)
+    assert_refused(name, tmp_path, tmp_path, "labels from 10 to 10, expected 0 to 9")
+    (folder / "labels.npy").write_bytes(b"no array")
+    assert_refused(name, tmp_path, tmp_path, "labels.npy: holds no npy array")
+    with tarfile.open(tmp_path / "CIFAR-10-C.tar", "w") as tar:
+        tar.add(folder / "fog.npy", "CIFAR-10-C/fog.npy")
+    assert_refused(name, tmp_path, tmp_path, "CIFAR-10-C.tar: has no labels.npy")
+    (tmp_path / "CIFAR-10-C.tar").write_bytes(b"nothing")
+    assert_refused(name, tmp_path, tmp_path, "no tar, or cut short")
 
 
 # --- smallNORB

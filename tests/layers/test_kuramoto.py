@@ -54,6 +54,28 @@ def test_oscillators_stay_on_the_sphere(identity_drift, tangent):
     np.testing.assert_allclose(norms(xs), 1, atol=1e-6)
 
 
+def test_a_clamp_takes_the_place_of_the_sphere():
+    """Where no component reaches the border, the step is that of the unconstrained equation."""
+    x, c = 0.3 * jnp.tanh(draw(0)), 0.1 * jnp.tanh(draw(1))
+    _, (xs, _) = run(x, c, jnp.zeros_like, sphere=False, identity_drift=False, tangent=False)
+    np.testing.assert_allclose(xs[1:3], jnp.stack([x + c, x + 2 * c]), atol=1e-6)
+    _, (xs, _) = run(10 * x, c, coupling(2), sphere=False)
+    assert jnp.abs(xs).max() == 1
+    assert norms(xs).std() > 0.1
+
+
+def test_without_coupling_no_position_sees_another():
+    module = layer(connectivity="mlp")
+    x, c = draw(0, (1, 3, 3, 8)), draw(1, (1, 3, 3, 8))
+
+    def first(c):
+        return jnp.sum(module(x, c, num_steps=3, gamma=jnp.ones(1))[0][0, 0, 0] * draw(4, (8,)))
+
+    touched = jnp.abs(jax.grad(first)(c)).sum(axis=-1)[0] > 0
+    assert touched.sum() == 1
+    assert touched[0, 0]
+
+
 def test_forces_are_tangent():
     x = normalize(draw(0), N)
     force = project(draw(1), x, N)
@@ -177,7 +199,7 @@ def layer(**kwargs):
     [
         ({"oscillator_dim": 3}, "channels=8 is not divisible by oscillator_dim=3"),
         ({"heads": 3}, "channels=8 is not divisible by heads=3"),
-        ({"connectivity": "mlp"}, "connectivity='mlp' is unknown"),
+        ({"connectivity": "lstm"}, "connectivity='lstm' is unknown"),
         ({"connectivity": "conv", "kernel_size": 4}, "kernel_size=4 must be odd"),
         ({"stimulus_norm": "bn"}, "stimulus_norm='bn' is unknown"),
         ({"oscillator_dim": 1, "use_omega": True}, "oscillator_dim=1 must be even"),
@@ -189,7 +211,7 @@ def test_wrong_arguments_are_named(kwargs, message):
 
 
 @pytest.mark.parametrize("stimulus_norm", ["none", "gn", "sandb"])
-@pytest.mark.parametrize("connectivity", ["attn", "conv"])
+@pytest.mark.parametrize("connectivity", ["attn", "conv", "mlp"])
 def test_layers_keep_the_shape(connectivity, stimulus_norm):
     module = layer(connectivity=connectivity, stimulus_norm=stimulus_norm, use_omega=True)
     x = draw(0, (2, 3, 3, 8))

@@ -17,6 +17,13 @@ def test_features(kind, size):
     np.testing.assert_allclose(model(images[1:2], train=False)[0], features[1], atol=1e-5)
 
 
+def test_small_images_keep_their_resolution_in_the_stem():
+    model = ResNet("resnet18", (4, 8), (1, 1), small_images=True, rngs=nnx.Rngs(0))
+    assert not model.max_pool
+    assert model.stem.kernel.shape == (3, 3, 3, 4)
+    assert model(jnp.ones((1, 4, 4, 3)), train=False).shape == (1, 8)
+
+
 def test_regions_cover_the_map():
     x = jnp.arange(5 * 4, dtype=jnp.float32).reshape(1, 5, 4, 1)
     np.testing.assert_allclose(adaptive_average_pool(x, (1, 1))[0, 0, 0, 0], x.mean(), rtol=1e-6)

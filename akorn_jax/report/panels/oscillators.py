@@ -57,10 +57,11 @@ def follow(outputs: Mapping[int, ModelOutput], config: ConfigDict, examples: Exa
         for s in range(len(layer.tokens))
     ]
     energies = [layer.energies for layer in layers if layer.energies is not None]
+    grid = max(layer.tokens.shape[2:4] for layer in layers)
     return Frames(
         indices=indices,
         names=names,
-        phases=np.concatenate([colors(layer.tokens) for layer in layers]),
+        phases=np.concatenate([_enlarged(colors(layer.tokens), grid) for layer in layers]),
         clusters=np.stack(
             [
                 clusters(tokens, config, examples, indices)
@@ -87,6 +88,12 @@ def trajectory_layers(outputs: Iterable[ModelOutput]) -> list[Layer]:
         tokens = np.stack(tokens, axis=1).astype(np.float32)  # [T + 1, B, h, w, C]
         found.append(Layer(0, tokens, np.stack(energies, axis=1)))
     return found
+
+
+def _enlarged(phases: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Colours `[S, B, h, w, 3]` on a finer grid, each pixel that of the token it lies in."""
+    rows, columns = (np.arange(m) * n // m for n, m in zip(phases.shape[2:4], grid, strict=True))
+    return phases[:, :, rows[:, None], columns]
 
 
 def _energy_range(energies: np.ndarray | None) -> tuple[float, float] | None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from akorn_jax import evaluate
+from akorn_jax.outputs import ModelOutput
 from akorn_jax.report import panels
 from akorn_jax.report.panels import oscillators
 from akorn_jax.training import train_state
@@ -103,6 +104,27 @@ def test_models_without_oscillators_are_shown_too(oscillators_config):
     frames = oscillators.follow(outputs, config, examples)
     assert frames.names == ["step 1", "step 2", "step 3"]
     assert frames.energies is None
+
+
+def test_layers_of_falling_resolution_are_shown_at_the_first_ones(setting):
+    config, _, examples, _ = setting
+    rng = np.random.default_rng(0)
+
+    def steps(size, channels):
+        return rng.normal(size=(2, size, size, channels)).astype(np.float32)
+
+    trajectory = {
+        "initial": (steps(8, 4)[0], steps(4, 6)[0]),
+        "oscillators": (steps(8, 4), steps(4, 6)),
+        "energies": (np.zeros(3), np.zeros(3)),
+        "final_energy": (np.zeros(()), np.zeros(())),
+    }
+    outputs = {index: ModelOutput(trajectory=trajectory) for index in INDICES}
+    frames = oscillators.follow(outputs, config, examples)
+    assert frames.phases.shape == (6, len(INDICES), 8, 8, 3)
+    coarse = frames.phases[3:]
+    np.testing.assert_array_equal(coarse[:, :, ::2, ::2], coarse[:, :, 1::2, 1::2])
+    assert (coarse[:, :, :-1] != coarse[:, :, 1:]).any()
 
 
 def test_equal_tokens_have_equal_colors_at_all_steps():
