@@ -15,6 +15,7 @@ from PIL import Image
 from datasets import clevrtex
 from datasets.errors import DatasetError
 from datasets.prepare import prepare
+from tests.mutants import mutants
 
 COUNT = 20
 
@@ -234,22 +235,9 @@ def test_mutants_are_read_or_named(suffix, tmp_path):
         for field, names in clevrtex._vocabularies([files]).items()
     }
     del scene
-    whole, rng = files[suffix].read_bytes(), np.random.default_rng(0)
     refused = []
-    for _ in range(1700):
-        content = bytearray(whole)
-        for _ in range(rng.integers(1, 6)):
-            at, kind = int(rng.integers(len(content))), rng.integers(4)
-            if kind == 0:
-                content[at] ^= 1 << rng.integers(8)
-            elif kind == 1:
-                del content[at : at + int(rng.integers(1, 200))]
-            elif kind == 2:
-                content[at:at] = rng.integers(0, 256, rng.integers(1, 40), np.uint8).tobytes()
-            else:
-                content[at:at] = content[at : at + int(rng.integers(1, 400))]
-            content = content or bytearray(b"0")
-        files[suffix].write_bytes(content)
+    for mutant in mutants(files[suffix].read_bytes(), 1700):
+        files[suffix].write_bytes(mutant)
         try:
             clevrtex._vocabularies([files])
             clevrtex._read(files, codes)
