@@ -2,14 +2,15 @@
 
     python -m benchmarks.views --seeds=3 --steps=600 --batch_size=32 --data_dir=DIR --output=FILE
 
-The demo's AKOrN is trained twice from the same weights, over the same scenes in the same order: on
-this repository's views (`akorn_jax/data/augment.py`, floats on the device), and on views that
-torchvision makes of PIL images in the official code's order of operations. All else is the same.
-Reported is the loss by hundreds of steps, and the difference of each seed's pair. It needs
-torchvision.
+The demo's AKOrN is trained from the same weights, over the same scenes in the same order: on this
+repository's views (`akorn_jax/data/augment.py`, floats on the device), on views that torchvision
+makes of PIL images in the order of the official code, and on those that it makes of floats.
+Reported is the loss by hundreds of steps, and the difference to the first kind, seed by seed. It
+needs torchvision.
 """
 
 import argparse
+import contextlib
 from collections.abc import Callable
 from unittest import mock
 
@@ -37,29 +38,32 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--kinds", nargs="+", choices=VIEWS, default=list(VIEWS))
     parser.add_argument("--data_dir", default="data")
     parser.add_argument("--output", help="a JSON file")
     options = parser.parse_args()
     config = run_config.from_recipe("configs/demo.py")
     config.batch_size, config.num_steps = options.batch_size, options.steps
     scenes = records.load(config.data, "train", options.data_dir).images
-    results = {"ours": [], "torchvision": []}
+    results = {kind: [] for kind in options.kinds}
     for seed in range(options.seeds):
         config.seed = seed
-        results["ours"].append(losses(config, scenes))
-        # The batches hold the views already.
-        with mock.patch.object(augment, "views", lambda _, key, images, num_views: images):
-            results["torchvision"].append(losses(config, scenes, torchvision_views))
         for kind, rows in results.items():
+            make = VIEWS[kind]
+            # The batches hold the views already, but for ours.
+            given = mock.patch.object(augment, "views", lambda _, key, images, num_views: images)
+            with given if make else contextlib.nullcontext():
+                rows.append(losses(config, scenes, make))
             print(f"{kind:12} seed {seed}:", *(f"{value:.3f}" for value in rows[-1]), flush=True)
-    ours, theirs = (np.array(results[kind]) for kind in results)
-    differences = theirs - ours  # [seeds, windows]
-    spread = differences.std(0, ddof=1) / len(differences) ** 0.5 if len(differences) > 1 else None
-    print("torchvision - ours:", *(f"{value:+.3f}" for value in differences.mean(0)))
-    if spread is not None:
-        print("standard error:    ", *(f"{value:.3f}" for value in spread))
+    first, *others = results
+    for kind in others:
+        differences = np.array(results[kind]) - np.array(results[first])  # [seeds, windows]
+        print(f"{kind} - {first}:", *(f"{value:+.3f}" for value in differences.mean(0)))
+        if len(differences) > 1:
+            spread = differences.std(0, ddof=1) / len(differences) ** 0.5
+            print("standard error:", *(f"{value:.3f}" for value in spread))
     if options.output:
-        machine.write(options.output, {"losses": results, "differences": differences.tolist()})
+        machine.write(options.output, {"losses": results})
 
 
 def losses(
@@ -96,19 +100,34 @@ def losses(
 
 
 def torchvision_views(fields: ConfigDict, images: np.ndarray) -> np.ndarray:
-    """Two views of each image, `[B, 2, size, size, 3]` in [0, 1], float32."""
+    """Two views of each image, `[B, 2, size, size, 3]` in [0, 1], by way of 8 bits."""
+    view = _transforms(fields)
+    pictures = [Image.fromarray(image) for image in images]
+    found = [[np.asarray(view(picture)) for _ in range(2)] for picture in pictures]
+    return np.asarray(found, np.float32) / 255
+
+
+def float_views(fields: ConfigDict, images: np.ndarray) -> np.ndarray:
+    """The same operations on tensors of floats, which are never rounded."""
+    view = _transforms(fields)
+    tensors = torch.tensor(images).permute(0, 3, 1, 2) / 255  # [B, 3, H, W]
+    found = torch.stack([torch.stack([view(tensor) for _ in range(2)]) for tensor in tensors])
+    return found.permute(0, 1, 3, 4, 2).numpy()
+
+
+def _transforms(fields: ConfigDict) -> transforms.Compose:
     make = augment.make(fields)
     jitter = transforms.ColorJitter(make.brightness, make.contrast, make.saturation, make.hue)
-    view = transforms.Compose(
+    return transforms.Compose(
         [
             transforms.RandomResizedCrop(make.size, tuple(make.scale), tuple(make.ratio)),
             transforms.RandomApply([jitter], make.jitter),
             transforms.RandomGrayscale(make.grayscale),
         ]
     )
-    pictures = [Image.fromarray(image) for image in images]
-    found = [[np.asarray(view(picture)) for _ in range(2)] for picture in pictures]
-    return np.asarray(found, np.float32) / 255
+
+
+VIEWS = {"ours": None, "torchvision": torchvision_views, "floats": float_views}
 
 
 if __name__ == "__main__":
