@@ -70,6 +70,10 @@ SYSTEMS = {
 ABSENT = {
     "agglomerator": "learns from the classes of images, which these scenes do not have, and gives "
     "levels of features, no segments.",
+    "akorn_classifier": "names the class of an image, and gives no segments.",
+    "resnet_classifier": "names the class of an image, and gives no segments.",
+    "akorn_sudoku": "completes boards, which have no pixels.",
+    "itrsa_sudoku": "completes boards, which have no pixels.",
     "set_prediction": "learns the properties of objects from labels, and gives no segments.",
     "vit": "is DINO's, pretrained, whose features DINOSAUR explains; the ViT here is trained.",
 }

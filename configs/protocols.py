@@ -15,8 +15,12 @@ def protocol(key: str, *, procedural: bool) -> ConfigDict:
     config = ConfigDict(PROTOCOLS[key])
     if procedural:
         config.name = PROCEDURAL[config.name]
-        # Procedural data with a protocol of their own follow that.
-        own = [values for values in PROTOCOLS.values() if values["name"] == config.name]
+        # Procedural data with a protocol of their own follow that; the arena's is the arena's.
+        own = [
+            values
+            for name, values in PROTOCOLS.items()
+            if values["name"] == config.name and not name.endswith(":arena")
+        ]
         config = ConfigDict(own[0]) if own else config
     stops = [config[part][1] for part in ("train", "validation", "test") if config[part]]
     filtered = config.min_objects is not None or config.max_objects is not None

@@ -26,6 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, efficient_morl.VARIANTS)
     config = efficient_morl.discovery("tetrominoes:iodine", chosen, image_size=35, num_slots=4)
     if "small" in chosen:
+        config.data.crop = (1, 1, 33, 33)
         config.data.train = (640, 20_000)
         config.data.max_records = 20_000
     return config

@@ -179,5 +179,5 @@ def _place(name: str, folder: Path, places: dict[str, list[Path]]) -> Path | Non
     if exact in candidates:
         return exact
     if len(candidates) > 1:
-        raise ValueError(f"file_name {name!r} fits {' and '.join(map(str, candidates[:2]))}")
+        raise ValueError(f"file_name {name!r} fits {len(candidates)} pictures")
     return candidates[0] if candidates else None

@@ -109,8 +109,8 @@ def test_every_recipe_builds(path, variant):
 @pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
 def test_every_discovery_recipe_takes_a_folder(path):
     """Its model stays, its data become the pictures' own, at the size that the model takes."""
-    # The first four need classes or properties, the last has scenes of its own.
-    others = ("agglomerator", "cifar10", "digits", "set_prediction", "arena")
+    # They need classes or properties, have scenes of their own, or boards instead of pictures.
+    others = ("agglomerator", "cifar10", "digits", "set_prediction", "arena", "sudoku")
     if any(name in path.stem for name in others):
         with pytest.raises(UserError, match="'folder' is unknown"):
             run_config.from_recipe(f"{path}:folder")

@@ -103,7 +103,7 @@ def test_a_run_is_scored_by_average_precision(config, tmp_path, capsys):
 
 
 def test_preparing_it_is_left_to_tfds(config, directory, tmp_path):
-    launch.prepare_data(config.data, config)  # it is there
+    launch.prepare_data(config.data, config, skip_bad=False)  # it is there
     config.data_dir = str(tmp_path)
     with pytest.raises(UserError, match="run `tfds build clevr --file_format=array_record"):
-        launch.prepare_data(config.data, config)
+        launch.prepare_data(config.data, config, skip_bad=False)

@@ -245,7 +245,7 @@ def test_coco_names_find_their_pictures(alike, tmp_path):
     refused(r"more\.png: the COCO files have no image of this name")
     (alike / "more").mkdir()
     (alike / "more.png").rename(alike / "more" / "00.png")
-    refused(r"'00\.png' fits .*00\.png and .*00\.png")
+    refused(r"'00\.png' fits 2 pictures")
 
 
 def test_skip_bad_goes_on(alike, tmp_path, caplog):

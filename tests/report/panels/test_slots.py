@@ -100,6 +100,8 @@ def test_refined_masks_are_filmed_rather_than_attention(shown):
 
 def test_panels_ask_for_parts(shown):
     assert [name for name, p in panels.found().items() if p.applies(shown[2][13])] == ["slots"]
-    tokens = ModelOutput(trajectory={"tokens": (np.zeros((2, 4, 4, 3)),)})
+    tokens = ModelOutput(
+        features=np.zeros((4, 4, 3)), trajectory={"tokens": (np.zeros((2, 4, 4, 3)),)}
+    )
     assert [name for name, p in panels.found().items() if p.applies(tokens)] == ["oscillators"]
     assert not any(panel.applies(ModelOutput()) for panel in panels.found().values())
