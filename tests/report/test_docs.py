@@ -20,6 +20,7 @@ TOUR = make_figures.HERE / "tour.ipynb"
 KEPT = epath.Path(make_figures.CHECKPOINT)
 
 
+@pytest.mark.slow
 def test_the_tour_runs(oscillators_run):
     notebook = make_figures.tour(TOUR, oscillators_run)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
