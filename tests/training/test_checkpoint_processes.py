@@ -64,8 +64,9 @@ PROCESSES = """
     rank, directory = int(sys.argv[1]), sys.argv[2]
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(sys.argv[3], 2, rank, initialization_timeout=60)
-    from akorn_jax.training import checksums, sharding
-    from akorn_jax.checkpoint import Checkpoints
+    from akorn_jax.runtime import sharding
+    from akorn_jax.training import checksums
+    from akorn_jax.training.checkpoint import Checkpoints
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
