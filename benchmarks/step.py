@@ -23,7 +23,7 @@ from akorn_jax.data import augment, batches
 from akorn_jax.data.records import EpochSampler
 from akorn_jax.errors import UserError
 from akorn_jax.layers import precision
-from akorn_jax.runtime import sharding
+from akorn_jax.runtime import memory, sharding
 from akorn_jax.tasks.base import Context
 from akorn_jax.training import train_state
 from benchmarks import flops
@@ -32,6 +32,8 @@ Array = jax.Array
 Step = Callable[[], Any]
 
 BATCHES = 4  # that the scenes on the device are enough for
+
+memory.keep_freed_memory()  # before a backend starts, as `launch.py` does
 
 
 def parser(description: str) -> argparse.ArgumentParser:
