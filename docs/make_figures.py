@@ -1,9 +1,10 @@
 """Draws the README's pictures, keeps a run's weights and runs the tour on them again.
 
-    python -m docs.make_figures --workdir=runs/demo
+    python -m docs.make_figures --demo=runs/demo
+    python -m docs.make_figures --kept=runs/tetrominoes  # of configs/demo.py
 
-Writes figures/segmentation.png, figures/oscillators.gif, checkpoints/tetrominoes_akorn and the
-outputs of tour.ipynb, so that all of them are of the same run.
+The first writes figures/segmentation.png and figures/oscillators.gif; the second
+checkpoints/tetrominoes_akorn and the outputs of tour.ipynb, so that both are of the same run.
 """
 
 import argparse
@@ -30,13 +31,18 @@ NUM_SCENES = 8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workdir", required=True, help="of a run that was evaluated")
-    workdir = epath.Path(parser.parse_args().workdir).resolve()
-    figures(workdir, HERE / "figures")
-    checkpoint(workdir, CHECKPOINT)
-    path = HERE / "tour.ipynb"
-    nbformat.write(tour(path), path)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--demo", help="an evaluated run, of which pictures are drawn")
+    parser.add_argument("--kept", help="an evaluated run, whose weights are kept")
+    options = parser.parse_args()
+    if options.demo:
+        figures(epath.Path(options.demo).resolve(), HERE / "figures")
+    if options.kept:
+        checkpoint(epath.Path(options.kept).resolve(), CHECKPOINT)
+        path = HERE / "tour.ipynb"
+        nbformat.write(tour(path), path)
 
 
 def figures(workdir: epath.Path, folder: Path) -> None:
