@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--recipe", default="configs/demo.py:textured")
-    parser.add_argument("--patch_size", type=int, default=8, help="pixels; scenes are cut into it")
+    parser.add_argument("--patch_size", type=int, default=2, help="pixels; scenes are cut into it")
     parser.add_argument("--data_dir", default="data")
     parser.add_argument("--output", help="a JSON file")
     options = parser.parse_args(arguments)

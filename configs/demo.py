@@ -8,8 +8,8 @@
     python launch.py --config=configs/demo.py:vit
 
 With :textured, which goes with all others, the scenes are textured sprites on a textured ground, at
-64x64, of which neither colour nor place nor connectedness says what is an object; without it, they
-are Tetrominoes, which colours nearly solve.
+64x64, of which neither colour nor place nor connectedness says what is an object; evaluation takes
+up-tiling 2. Without it, they are Tetrominoes, which colours nearly solve.
 
 Ablations of the oscillators, which may be combined, the last two also with `:conv`:
 
@@ -58,6 +58,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data = protocol("textured_64:arena", procedural=False)
         config.published = ()
         config.task.augmentation.update({"size": 64, **akorn.TEXTURED_VIEWS})
+        config.eval.up_tiling = 2
         size |= {"patch_size": 8, "image_size": 64}
     if "itrsa" in chosen:
         config.model = fields.model("itrsa", heads=2, **size)
