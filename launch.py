@@ -64,13 +64,14 @@ def main(arguments: list[str]) -> int:
 def run(arguments: list[str]) -> int:
     """Prepares, trains, evaluates, as the options say; returns the exit code."""
     options, config = parse(arguments)
-    memory.keep_freed_memory()
     jax.config.update("jax_compilation_cache_dir", os.path.expanduser(options.cache_dir))
     # Also what compiles in less than JAX's second: making a model compiles twenty such programs.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_enable_x64", False)  # config.dtype says what is computed in
+    jax.config.update("jax_cpu_enable_async_dispatch", False)  # see `keep_freed_memory`
     processes.initialize(options.coordinator, options.num_processes, options.process_id)
     check_devices()
+    memory.keep_freed_memory()
     workdir = epath.Path(storage.clean(options.workdir))
     others = [protocols.protocol_of(name) for name in config.eval.datasets.split(",") if name]
     if options.mode in (None, "train"):

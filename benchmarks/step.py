@@ -35,7 +35,9 @@ BATCHES = 4  # that the scenes on the device are enough for
 
 CPU_TIME = "seconds that cores work, of all threads; on one core, whatever else runs on it"
 
-memory.keep_freed_memory()  # before a backend starts, as `launch.py` does
+# As `launch.py` does.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
+memory.keep_freed_memory()
 
 
 def parser(description: str) -> argparse.ArgumentParser:

@@ -7,9 +7,10 @@ import pytest
 
 PROGRAM = """
 import resource
-from akorn_jax.runtime import memory
-{call}
 import jax, jax.numpy as jnp
+from akorn_jax.runtime import memory
+jax.config.update("jax_cpu_enable_async_dispatch", False)
+{call}
 
 def f(x):  # intermediate results of 128 MB
     for _ in range(3):
