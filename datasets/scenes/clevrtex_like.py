@@ -261,9 +261,11 @@ def draw(
     Returns:
       `image`, `segmentation`, `num_objects` as `clevr.draw`, and `attributes` of the scenes.
     """
-    indices = [int(i) for i in indices]
-    scenes = sampling.on_all_cores(lambda index: sample_scene(seed, index, variant), indices)
-    images, labels = render_batch(scenes, height, width, window=window, seeds=indices)
+    scenes, images, labels = sampling.sample_and_draw(
+        functools.partial(sample_scene, seed, variant=variant),
+        functools.partial(render_batch, height=height, width=width, window=window),
+        indices,
+    )
     counts = np.array([len(scene["objects"]) for scene in scenes], np.int32)
     return {"image": images, "segmentation": labels, "num_objects": counts} | attributes(scenes)
 
