@@ -2,7 +2,7 @@
 # What this library does on one GPU, measured in at most twelve minutes:
 #
 #     benchmarks/gpu.sh runs/bench/gpu           # JSON files go there, each beside its log
-#     DRY=1 benchmarks/gpu.sh runs/bench/dry     # the same lines at tiny sizes on the CPU
+#     DRY=1 benchmarks/gpu.sh runs/bench/dry     # the same lines at small sizes on the CPU
 #
 # Every part has a time limit, so that one that is stuck leaves time to the others; what it measured
 # before is kept. The exit status is that of the whole: 0 if every part ended well and left JSON.
@@ -19,14 +19,23 @@ akorn=(--config.steps_per_call=10)
 input=(--steps=100 --config.data.max_records=4096 "--config.data.train=(0,4096)")
 evaluation=(--images=8 --rounds=3)
 training=(--scenes=4096 --interval=200 --config.steps_per_call=10)
+slots=(clevr6_slot_attention.py clevr6_slate.py)
+mixtures=(clevr_monet.py clevr_genesis_v2.py clevr_iodine.py clevr_efficient_morl.py)
+glimpses=(clevr_space.py clevr_spair.py clevr_gnm.py)
+sprites=(clevr_dti_sprites.py clevr_marionette.py)
 if [ -n "${DRY:-}" ]; then
   export JAX_PLATFORMS=cpu
   steps=(--images=2 --rounds=1)
-  akorn=(--config.steps_per_call=2)
+  akorn=(--images=4 --config.steps_per_call=2) # it compares scenes, of two views each
   input=(--steps=2 --rounds=1 --config.batch_size=8 --config.data.max_records=64
     "--config.data.train=(0,64)")
   evaluation=(--images=1 --rounds=1 --channels=32)
   training=(--images=8 --scenes=64 --interval=2 --rounds=1 --config.steps_per_call=2)
+  slots=(tetrominoes_slot_attention.py shapes3d_slate.py)
+  mixtures=(dsprites_monet.py tetrominoes_genesis_v2.py tetrominoes_iodine.py
+    tetrominoes_efficient_morl.py)
+  glimpses=(dsprites_space.py tetrominoes_spair.py dsprites_gnm.py)
+  sprites=(tetrominoes_dti_sprites.py tetrominoes_marionette.py)
 fi
 
 mkdir -p "$out"
@@ -66,10 +75,10 @@ recipes() {
 dynamics=(tetrominoes_akorn.py tetrominoes_akorn.py:conv tetrominoes_itrsa.py)
 recipes akorn_float32 110 "${akorn[@]}" -- "${dynamics[@]}"
 recipes akorn_bfloat16 110 "${akorn[@]}" --config.dtype=bfloat16 -- "${dynamics[@]}"
-recipes slots 80 -- clevr6_slot_attention.py clevr6_slate.py
-recipes mixtures 140 -- clevr_monet.py clevr_genesis_v2.py clevr_iodine.py clevr_efficient_morl.py
-recipes glimpses 100 -- clevr_space.py clevr_spair.py clevr_gnm.py
-recipes sprites 60 -- clevr_dti_sprites.py clevr_marionette.py
+recipes slots 80 -- "${slots[@]}"
+recipes mixtures 140 -- "${mixtures[@]}"
+recipes glimpses 100 -- "${glimpses[@]}"
+recipes sprites 60 -- "${sprites[@]}"
 part input 30 input --config=configs/tetrominoes_akorn.py:procedural \
   --config.data_dir="$out/data" "${input[@]}"
 part evaluation 50 evaluation --forward "${evaluation[@]}"
