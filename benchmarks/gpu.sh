@@ -73,12 +73,12 @@ recipes() {
 }
 
 dynamics=(tetrominoes_akorn.py tetrominoes_akorn.py:conv tetrominoes_itrsa.py)
-recipes akorn_float32 110 "${akorn[@]}" -- "${dynamics[@]}"
-recipes akorn_bfloat16 110 "${akorn[@]}" --config.dtype=bfloat16 -- "${dynamics[@]}"
+recipes akorn_float32 100 "${akorn[@]}" -- "${dynamics[@]}"
+recipes akorn_bfloat16 100 "${akorn[@]}" --config.dtype=bfloat16 -- "${dynamics[@]}"
 recipes slots 80 -- "${slots[@]}"
 recipes mixtures 140 -- "${mixtures[@]}"
 recipes glimpses 100 -- "${glimpses[@]}"
-recipes sprites 60 -- "${sprites[@]}"
+recipes sprites 80 -- "${sprites[@]}"
 part input 30 input --config=configs/tetrominoes_akorn.py:procedural \
   --config.data_dir="$out/data" "${input[@]}"
 part evaluation 50 evaluation --forward "${evaluation[@]}"
