@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
 def table(files: list[Path]) -> str:
     """The table of all results in some files, and a line for each machine they were measured on."""
     written = [json.loads(file.read_text()) for file in files]
-    rows = [HEADER, ("---", "---", *["---:"] * (len(HEADER) - 2))]
+    rows = [HEADER, (*["---"] * 3, *["---:"] * (len(HEADER) - 3))]
     rows += [cells(result) for run in written for result in run["results"]]
     machines = dict.fromkeys(_machine(run) for run in written)
     return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", *machines])
