@@ -10,6 +10,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from etils import epath
+
+from akorn_jax.runtime import storage
 
 # Dense peaks by the vendors' data sheets, in TFLOP/s. JAX multiplies float32 on these GPUs in
 # TF32, on TPUs in bfloat16. Names are JAX's `device_kind`.
@@ -64,6 +67,7 @@ def describe() -> dict[str, Any]:
         "load": [round(load, 2) for load in os.getloadavg()],
         "python": platform.python_version(),
         "jax": jax.__version__,
+        "platform": jax.devices()[0].client.platform_version,
         "date": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
 
@@ -71,11 +75,12 @@ def describe() -> dict[str, Any]:
 def write(path: str | Path, result: dict[str, Any]) -> None:
     """Writes `result` and what it was measured on as JSON; makes the directory if need be.
 
-    Paths among the values become their text.
+    Paths among the values become their text. A file of that name is replaced at once.
     """
-    path = Path(path)
+    path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": describe(), **result}, indent=1, default=str) + "\n")
+    text = json.dumps({"machine": describe(), **result}, indent=1, default=str)
+    storage.write(path, f"{text}\n".encode())
 
 
 def _processor() -> str:

@@ -5,6 +5,7 @@
     python -m benchmarks.train_step --baseline=DIR --images=4 --recipes configs/clevr_monet.py
     python -m benchmarks.train_step --recipes configs/clevrtex_akorn.py:l2 --config.dtype=bfloat16
     python -m benchmarks.train_step --recipes configs/tetrominoes_slot_attention.py --images=16
+    python -m benchmarks.train_step --recipes configs/clevr_space.py --images=published
 
 A step is what `launch.py` runs: random views, forward, loss, backward, optimizer and averages of
 the weights. "Given views" is the same without the augmentation; that is what the official step is
@@ -16,12 +17,18 @@ medians over rounds, ratios medians of the rounds' ratios. FLOPs are those of th
 forward and backward, loops with all their trips, nothing recomputed (`benchmarks.flops`); their
 share is of the stated peak or, on a CPU, of the speed of a large product that is timed in the same
 rounds.
+
+The JSON is written after each recipe, so that what is measured is kept if a later one is stopped.
+A recipe that the device cannot run has its error there instead, and the exit status is 1.
 """
 
 import argparse
 import statistics
+import sys
 import time
 from typing import Any
+
+import jax
 
 from benchmarks import machine, official, step
 
@@ -40,8 +47,8 @@ PAPER = (
 COLUMNS = ("recipe", "images/s", "step ms", "temp MB", "compile s", "GFLOP/s", "of peak")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measures the recipes and prints a table."""
+def main(arguments: list[str] | None = None) -> int:
+    """Measures the recipes and prints a table; returns 1 where the device could not run one."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -56,7 +63,13 @@ def main(arguments: list[str] | None = None) -> None:
         default=official.VARIANTS,
         help="how the official code runs, where it can",
     )
-    parser.add_argument("--images", type=int, default=128, help="that the network sees in a step")
+    parser.add_argument(
+        "--images",
+        type=images,
+        default=128,
+        metavar="N|published",
+        help="that the network sees in a step; published: as many as the recipe has",
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--repeats", type=int, default=1, help="calls a round")
     parser.add_argument("--cpu_time", action="store_true", help=step.CPU_TIME)
@@ -66,14 +79,24 @@ def main(arguments: list[str] | None = None) -> None:
     results = []
     print(" | ".join(COLUMNS))
     for recipe in options.recipes:
-        results.append(measure(recipe, options, tuple(overrides), baseline))
-        show(results[-1])
-    if options.output:
-        settings = {"official": baseline.settings} if baseline else {}
-        machine.write(
-            options.output,
-            {"options": vars(options), "overrides": overrides, **settings, "results": results},
-        )
+        try:
+            results.append(measure(recipe, options, tuple(overrides), baseline))
+            show(results[-1])
+        except jax.errors.JaxRuntimeError as error:  # such as too little memory
+            results.append({"recipe": recipe, "error": str(error)})
+            print(f"{recipe} | {error}", file=sys.stderr)
+        if options.output:
+            settings = {"official": baseline.settings} if baseline else {}
+            machine.write(
+                options.output,
+                {"options": vars(options), "overrides": overrides, **settings, "results": results},
+            )
+    return int(any("error" in result for result in results))
+
+
+def images(text: str) -> int | None:
+    """A number of images; None stands for the recipe's own."""
+    return None if text == "published" else int(text)
 
 
 def measure(
@@ -85,7 +108,8 @@ def measure(
     """What the step of one recipe takes and needs."""
     config = step.recipe(recipe, options.images, overrides)
     training = step.Training(config)
-    result = {"recipe": recipe, "parameters": training.parameters, **training.compile()}
+    result = {"recipe": recipe, "system": config.model.name}
+    result |= {"dtype": config.dtype, "parameters": training.parameters, **training.compile()}
     programs = {"step": training, "product": machine.timed_product(config.dtype)}
     if training.augmentation is not None:
         given = step.Training(config, augmented=False)
@@ -94,23 +118,23 @@ def measure(
     runs_in = baseline.variants(config) if baseline else ()
     variants = [variant for variant in runs_in if variant in options.variants]
     for variant in variants:
-        programs[variant] = baseline.step(config, options.images, variant, training.parameters)
+        programs[variant] = baseline.step(config, training.images, variant, training.parameters)
     clock = time.process_time if options.cpu_time else time.perf_counter
     seconds = step.in_turn(programs, options.rounds, options.repeats, clock=clock)
 
     calls = config.steps_per_call
     ours = statistics.median(seconds["step"]) / calls
-    flops = options.images * step.model_flops(config)
+    flops = training.images * step.model_flops(config)
     peak = machine.peak(config.dtype)
     timed = peak is None
     peak = peak or machine.PRODUCT_FLOPS / statistics.median(seconds["product"])
     result |= {
-        "images": options.images,
+        "images": training.images,
         "seconds": seconds,
         "steps_per_call": calls,
         "step_seconds": ours,
-        "images_per_second": options.images / ours,
-        "model_flops_per_image": flops / options.images,
+        "images_per_second": training.images / ours,
+        "model_flops_per_image": flops / training.images,
         "flops_per_second": flops / ours,
         "peak_flops_per_second": peak,
         "peak_is": "a product timed here" if timed else "the data sheet's",
@@ -152,4 +176,4 @@ def show(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

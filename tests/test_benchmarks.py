@@ -2,8 +2,12 @@
 
 import json
 import os
+import subprocess
 import sys
+import time
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -21,10 +25,13 @@ from benchmarks import (
     rendering,
     scaling,
     step,
+    step_table,
     throughput,
     train_step,
 )
 
+ROOT = Path(__file__).parents[1]
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 SMALL = ("--config.model.channels=8", "--config.model.num_steps=2")
 
 
@@ -51,7 +58,6 @@ def test_model_flops_are_those_counted_by_hand(recipe):
 
 
 def test_a_loop_counts_with_its_trips():
-    import jax
     import jax.numpy as jnp
 
     def loop(x, w):
@@ -233,3 +239,63 @@ def test_prepare(tmp_path):
         (seconds,) = result["rounds"]
         assert seconds.keys() == {"gunzip", "read", "prepare"}
         assert all(s["cpu"] >= 0 and s["wall"] > 0 for s in seconds.values())
+
+
+def gpu_script(directory, **environment):
+    """Runs `benchmarks/gpu.sh` at tiny sizes on one device of the CPU."""
+    return subprocess.run(
+        [ROOT / "benchmarks" / "gpu.sh", directory],
+        env=os.environ | {"DRY": "1", "PYTHON": sys.executable, "XLA_FLAGS": QUICK} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_gpu_script_leaves_json_of_every_part(tmp_path):
+    ran = gpu_script(tmp_path)
+    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
+    measured = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    steps = {name: run["results"] for name, run in measured.items() if "results" in run}
+    assert measured.keys() - steps.keys() == {"input", "evaluation"}
+    assert [r["dtype"] for r in steps["akorn_bfloat16"]] == 3 * ["bfloat16"]
+    systems = {result["system"] for name in steps.keys() - {"throughput"} for result in steps[name]}
+    assert systems >= {"akorn", "itrsa", *official.names()}
+    assert all(run["machine"]["device"] == "cpu" for run in measured.values())
+
+
+def test_gpu_script_ends_in_time_and_says_what_it_lacks(tmp_path):
+    stuck = tmp_path / "python"
+    stuck.write_text("#!/bin/sh\nsleep 60\n")
+    stuck.chmod(0o755)
+    started = time.monotonic()
+    ran = gpu_script(tmp_path / "out", PYTHON=str(stuck), BUDGET="5", SLOWER="1")
+    assert time.monotonic() - started < 40  # the stuck one would take 60
+    assert ran.returncode == 1
+    assert "akorn_float32 (exit status 124)" in ran.stderr
+    assert "throughput (no time left)" in ran.stderr
+
+
+def test_a_recipe_that_the_device_cannot_run_leaves_the_others(tmp_path, monkeypatch, capsys):
+    def compiled(training):
+        if training.config.model.connectivity == "conv":
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return {"compile_seconds": 1.0, "temp_megabytes": 1.0}
+
+    monkeypatch.setattr(step.Training, "compile", compiled)
+    path = tmp_path / "train_step.json"
+    recipes = ["--recipes", "configs/demo.py:conv", "configs/demo.py"]
+    sizes = ["--images=16", "--rounds=1", f"--output={path}", *SMALL]
+    assert train_step.main([*recipes, *sizes]) == 1
+    failed, measured = json.loads(path.read_text())["results"]
+    assert "out of memory" in failed["error"]
+    assert measured["images"] == 16
+    table = step_table.table([path])
+    assert "RESOURCE_EXHAUSTED: out of memory" in table
+    assert "| akorn | `demo.py` | float32 | 16 |" in table
+
+
+def test_the_published_batch_is_the_recipes():
+    config = step.recipe("configs/clevr_space.py", train_step.images("published"))
+    assert config.batch_size == 16

@@ -24,6 +24,8 @@ from akorn_jax.errors import UserError
 
 VARIANTS = ("eager", "channels_last", "compile")
 
+RATE = 1e-4  # of the optimizer: it costs as much at any, and recipes have schedules
+
 Module = Any  # torch.nn.Module; PyTorch is imported where it is needed
 Tensor = Any
 
@@ -106,7 +108,7 @@ class Official:
             views = views.to(memory_format=torch.channels_last)
         forward = torch.compile(net, fullgraph=fullgraph) if variant == "compile" else net
         optimizers = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
-        update = optimizers[config.optimizer.name](trained, lr=config.optimizer.learning_rate)
+        update = optimizers[config.optimizer.name](trained, lr=RATE)
 
         def step() -> None:
             update.zero_grad()

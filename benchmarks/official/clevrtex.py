@@ -6,13 +6,15 @@ from benchmarks import official
 
 REPOSITORY = "github.com/karazijal/clevrtex"
 MODELS = "ool/picture/models"
+SUCCESSORS = {"product": "prod", "object": "object_"}  # of names that numpy no longer has
 
 
 def imported(module: str) -> Any:
     """A module below `ool.picture.models`, whose code is older than numpy 2."""
     numpy = official.imported("numpy")
-    if not hasattr(numpy, "product"):
-        numpy.product = numpy.prod
+    for name, successor in SUCCESSORS.items():
+        if name not in vars(numpy):
+            setattr(numpy, name, getattr(numpy, successor))
     return official.imported(f"ool.picture.models.{module}")
 
 

@@ -272,9 +272,11 @@ def draw(
       `image` uint8 [N, height, width, 3], `segmentation` uint8 [N, height, width] (object k is
       k + 1), `num_objects` int32 [N], and `attributes` of the scenes.
     """
-    indices = [int(i) for i in indices]
-    scenes = sampling.on_all_cores(functools.partial(sample_scene, seed), indices)
-    images, labels = render_batch(scenes, height, width, window=window, seeds=indices)
+    scenes, images, labels = sampling.sample_and_draw(
+        functools.partial(sample_scene, seed),
+        functools.partial(render_batch, height=height, width=width, window=window),
+        indices,
+    )
     counts = np.array([len(scene["objects"]) for scene in scenes], np.int32)
     return {"image": images, "segmentation": labels, "num_objects": counts} | attributes(scenes)
 

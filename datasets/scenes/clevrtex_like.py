@@ -89,7 +89,7 @@ def sample_scene(seed: int, index: int, variant: str = "full") -> dict[str, Any]
     rng = np.random.default_rng([seed, index, list(VARIANTS).index(variant)])
     scene = layout.camera_and_lights(rng)
     count = int(rng.integers(layout.MIN_OBJECTS, layout.MAX_OBJECTS + 1))
-    scene |= {"variant": variant, "ground_material": str(rng.choice(spec.grounds))}
+    scene |= {"variant": variant, "ground_material": _choice(rng, spec.grounds)}
     camera = np.asarray(scene["camera"])
     while True:
         placed = layout.place(rng, count, spec.sizes, camera)
@@ -99,6 +99,11 @@ def sample_scene(seed: int, index: int, variant: str = "full") -> dict[str, Any]
         shown = np.bincount(label_map(scene).ravel(), minlength=count + 1)[1:]
         if (shown >= layout.MIN_VISIBLE).all():
             return scene | {"objects": layout.with_coordinates(camera, scene["objects"])}
+
+
+def _choice(rng: np.random.Generator, words: Sequence[str]) -> str:
+    """What `rng.choice` takes, which would make an array of the words first."""
+    return words[rng.integers(len(words))]
 
 
 def _variant(name: str) -> Variant:
@@ -111,14 +116,14 @@ def _with_appearance(
     rng: np.random.Generator, scene: Mapping[str, Any], spec: Variant, placed: dict[str, Any]
 ) -> dict[str, Any]:
     """An object with its shape, material, colour and rotation drawn."""
-    shape = str(rng.choice(spec.shapes))
+    shape = _choice(rng, spec.shapes)
     radius = placed["r"] / (math.sqrt(2) if shape == "cube" else 1)
-    material = str(rng.choice(spec.materials))
+    material = _choice(rng, spec.materials)
     return placed | {
         "r": radius,
         "shape": shape,
         "material": scene["ground_material"] if spec.shared else material,
-        "color": str(rng.choice(list(clevr.COLORS))) if material in _FINISHES else None,
+        "color": _choice(rng, tuple(clevr.COLORS)) if material in _FINISHES else None,
         "rotation": float(rng.uniform(0, 360)),
     }
 
@@ -261,9 +266,11 @@ def draw(
     Returns:
       `image`, `segmentation`, `num_objects` as `clevr.draw`, and `attributes` of the scenes.
     """
-    indices = [int(i) for i in indices]
-    scenes = sampling.on_all_cores(lambda index: sample_scene(seed, index, variant), indices)
-    images, labels = render_batch(scenes, height, width, window=window, seeds=indices)
+    scenes, images, labels = sampling.sample_and_draw(
+        functools.partial(sample_scene, seed, variant=variant),
+        functools.partial(render_batch, height=height, width=width, window=window),
+        indices,
+    )
     counts = np.array([len(scene["objects"]) for scene in scenes], np.int32)
     return {"image": images, "segmentation": labels, "num_objects": counts} | attributes(scenes)
 

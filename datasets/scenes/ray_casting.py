@@ -22,6 +22,7 @@ REFINEMENTS = 4  # Newton steps from the bounding box to a rounded edge
 # A quarter of the way from miss to surface in the cubed gauge: 0.01 of the solid's half extent.
 GRAZING = 0.05
 BALL = math.sqrt(3)  # every solid, in its unit frame, lies in a ball of this radius
+CUBE_BALL, SPHERE_BALL, CYLINDER_BALL = 1.65, 1.001, 1.415  # and these, with their hulls, in these
 
 
 @jax.tree_util.register_dataclass
@@ -93,6 +94,7 @@ class Solid(NamedTuple):
       blocks: (origin, direction, limit) -> whether the ray is stopped before `limit`, by the hull.
       normal: point on the surface -> unit normal.
       convex: no ray that leaves it meets it again.
+      ball: radius of a ball about the centre that holds it and its hull.
     """
 
     enter: Callable[[Vec, Vec], Any]
@@ -100,6 +102,7 @@ class Solid(NamedTuple):
     blocks: Callable[[Vec, Vec, Any], Any]
     normal: Callable[[Vec], Vec]
     convex: bool = True
+    ball: float = BALL
 
 
 def _reciprocal(x: Any) -> Any:
@@ -116,7 +119,9 @@ def _slab(position: Any, speed: Any, half_width: float) -> tuple[Any, Any]:
 Hull = Callable[[Vec, Vec], tuple[Any, Any]]  # to where a ray enters and leaves; far < near: never
 
 
-def _rounded(enter: Callable[[Vec, Vec], Any], hull: Hull, normal: Callable[[Vec], Vec]) -> Solid:
+def _rounded(
+    enter: Callable[[Vec, Vec], Any], hull: Hull, normal: Callable[[Vec], Vec], ball: float
+) -> Solid:
     """A solid whose rounded edges lie a little inside a simpler hull."""
 
     def intersect_hull(origin: Vec, direction: Vec) -> Any:
@@ -128,7 +133,7 @@ def _rounded(enter: Callable[[Vec, Vec], Any], hull: Hull, normal: Callable[[Vec
         # A ray may start in the hull, under a rounded edge.
         return (far > jnp.maximum(near, 0.0)) & (near < limit)
 
-    return Solid(enter, intersect_hull, blocks, normal)
+    return Solid(enter, intersect_hull, blocks, normal, ball=ball)
 
 
 def _sphere_enter(origin: Vec, direction: Vec) -> Any:
@@ -249,9 +254,9 @@ def _cylinder_normal(point: Vec) -> Vec:
     return Vec(point.x * side, point.y * side, cap).unit()
 
 
-CUBE = _rounded(_cube_enter, _cube_hull, _cube_normal)
-SPHERE = Solid(_sphere_enter, _sphere_enter, _sphere_blocks, Vec.unit)
-CYLINDER = _rounded(_cylinder_enter, _cylinder_hull, _cylinder_normal)
+CUBE = _rounded(_cube_enter, _cube_hull, _cube_normal, CUBE_BALL)
+SPHERE = Solid(_sphere_enter, _sphere_enter, _sphere_blocks, Vec.unit, ball=SPHERE_BALL)
+CYLINDER = _rounded(_cylinder_enter, _cylinder_hull, _cylinder_normal, CYLINDER_BALL)
 
 
 def _noise(column: Any, row: Any) -> Any:

@@ -7,9 +7,10 @@ so neighbouring pixels share them: 36 samples shape each pixel although only 4 a
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -174,8 +175,30 @@ def draw_all(draw: Callable[..., Drawn], scenes: list[Any], height: int, width: 
     return images, labels
 
 
-def on_all_cores(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+def sample_and_draw(
+    sample: Callable[[int], dict[str, Any]], render: Callable[..., Any], indices: Iterable[int]
+) -> tuple[list[dict[str, Any]], np.ndarray, np.ndarray]:
+    """Scenes `sample(index)` and their pictures and labels by `render(scenes, seeds=indices)`.
+
+    A core draws what it sampled before it samples more, so one core's Python runs while the others
+    draw; all at once, cores that sample would wait for the interpreter's lock most of the time.
+    """
+    indices, size = [int(index) for index in indices], _group_size()
+
+    def work(start: int) -> tuple[Any, ...]:
+        part = indices[start : start + size]
+        scenes = [sample(index) for index in part]
+        return scenes, *render(scenes, seeds=part)
+
+    parts = on_all_cores(work, range(0, max(len(indices), 1), size))
+    scenes, images, labels = zip(*parts, strict=True)
+    return list(itertools.chain(*scenes)), np.concatenate(images), np.concatenate(labels)
+
+
+def on_all_cores(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
     """`function` of each item; one scene's arrays are too short to occupy several cores."""
+    if len(items) == 1:
+        return [function(items[0])]
     with ThreadPoolExecutor(_cores()) as pool:
         return list(pool.map(function, items))
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from datasets.scenes.ray_casting import BALL, FAR, Solid, Vec
+from datasets.scenes.ray_casting import FAR, Solid, Vec
 
 HEIGHT, WIDTH = 240, 320  # the pixels that all window coordinates and visibility rules refer to
 MAX_OBJECTS = 10
@@ -174,9 +174,14 @@ def _for_kind(kind: Any, solids: tuple[Solid, ...], work: Callable[[Solid], Any]
     return jax.lax.switch(kind, [functools.partial(work, solid) for solid in solids])
 
 
-def _screen_box(scene: Scene, k: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+def _ball_radii(scene: Scene, solids: tuple[Solid, ...]) -> Any:
+    """Radius of the ball that holds each object, float32 [MAX_OBJECTS]."""
+    return jnp.array([solid.ball for solid in solids], jnp.float32)[scene.kind] * scene.radius
+
+
+def _screen_box(scene: Scene, k: Any, reach: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """First and last column, first and last row that object k's ball may touch, in pixels."""
-    centre, reach = Vec(scene.x[k], scene.y[k], scene.radius[k]), BALL * scene.radius[k]
+    centre = Vec(scene.x[k], scene.y[k], scene.radius[k])
     offset = centre - Vec.of(scene.camera)
     depth = offset.dot(Vec.of(scene.forward))
     beyond = depth**2 - reach**2
@@ -210,10 +215,11 @@ def trace_view(scene: Scene, solids: tuple[Solid, ...], columns: Any, rows: Any)
     """
     shape = len(rows), len(columns)
     tile = min(TILE, shape[0]), min(TILE, shape[1])
+    reach = _ball_radii(scene, solids)
 
     def add_object(k: Any, best: tuple[Any, Any]) -> tuple[Any, Any]:
         # Only tiles that its ball may touch are looked at.
-        across, down = _screen_box(scene, k)
+        across, down = _screen_box(scene, k, reach[k])
         left, right = jnp.searchsorted(columns, jnp.stack(across))
         top, bottom = jnp.searchsorted(rows, jnp.stack(down))
         tiles_across = -(-(right - left) // tile[1])
@@ -261,7 +267,7 @@ def intersect_hulls(
     return jax.lax.fori_loop(0, scene.count, add_object, nothing)
 
 
-def _between(scene: Scene, point: Vec, light: Any) -> tuple[Any, Any]:
+def _between(scene: Scene, solids: tuple[Solid, ...], point: Vec, light: Any) -> tuple[Any, Any]:
     """Which objects may stand between some points and a light, int32 [MAX_OBJECTS]; how many.
 
     The rays run in a cone about the line from the middle of a ball of the points to the light.
@@ -277,7 +283,7 @@ def _between(scene: Scene, point: Vec, light: Any) -> tuple[Any, Any]:
     cos = jnp.sqrt(1 - sin**2)
     centre = Vec(scene.x, scene.y, scene.radius) - middle
     along, across = centre.dot(axis), centre.cross(axis)
-    room = reach + BALL * scene.radius
+    room = reach + _ball_radii(scene, solids)
     outside = jnp.sqrt(across.dot(across)) * cos - along * sin
     near = (outside < room) & (along > -room) & (jnp.arange(MAX_OBJECTS) < scene.count)
     (objects,) = jnp.nonzero(near, size=MAX_OBJECTS)
@@ -403,7 +409,7 @@ def sample_light(
     direction = offset * (1.0 / distance)
     facing = jnp.maximum(normal.dot(direction), 0.0)
     leaving = jnp.maximum(-direction.dot(Vec.of(scene.light_normal[light])), 0.0)
-    among = _between(scene, point, light)
+    among = _between(scene, solids, point, light)
     shadow = blocked(scene, solids, point, direction, distance, skip, among)
     strength = jnp.where(shadow, 0.0, facing * leaving / squared)
     u, v = Vec.of(scene.light_u[light]), Vec.of(scene.light_v[light])

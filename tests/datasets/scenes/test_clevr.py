@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from datasets.errors import DatasetError
-from datasets.scenes import clevr, clevr_materials, layout, sampling, studio
+from datasets.scenes import clevr, clevr_materials, layout, sampling, studio, textured_solids
 from datasets.scenes.ray_casting import CUBE, CYLINDER, FAR, Vec
 from datasets.scenes.sampling import Window
 
@@ -130,7 +130,7 @@ def test_objects_left_out_cast_no_shadow(light):
         offset = Vec.of(scene.light_position[light]) - point
         limit = jnp.sqrt(offset.dot(offset))
         rays = (scene, clevr_materials.SOLIDS, point, offset * (1 / limit), limit, -1)
-        few = studio._between(scene, point, light)
+        few = studio._between(scene, clevr_materials.SOLIDS, point, light)
         shadows.append(np.asarray(studio.blocked(*rays, everything)))
         np.testing.assert_array_equal(studio.blocked(*rays, few), shadows[-1])
         counts.append(int(few[1]))
@@ -161,6 +161,24 @@ def test_rounded_solids_meet_rays_on_their_surface(solid):
     shadow = np.asarray(solid.blocks(origin, direction, FAR))
     assert shadow[hit].all()
     assert (shadow != hit).mean() < 0.03
+
+
+@pytest.mark.parametrize("solid", textured_solids.SOLIDS.values(), ids=textured_solids.SOLIDS)
+def test_solids_and_their_hulls_lie_in_their_ball(solid):
+    rng = np.random.default_rng(2)
+    directions = rng.normal(size=(4000, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    aside = np.cross(directions, rng.normal(size=(4000, 3)))
+    aside *= rng.uniform(0.6, 1.3, (4000, 1)) / np.linalg.norm(aside, axis=1, keepdims=True)
+    origin = Vec.of(jnp.asarray(solid.ball * aside - 4 * directions, jnp.float32))
+    direction = Vec.of(jnp.asarray(directions, jnp.float32))
+    past = np.linalg.norm(aside, axis=1) > 1
+    assert 0.3 < past.mean() < 0.6
+    for find in (solid.enter, solid.intersect_hull):
+        assert (np.asarray(find(origin, direction))[past] == FAR).all()
+    stopped = np.asarray(solid.blocks(origin, direction, FAR))
+    assert not stopped[past].any()
+    assert stopped[~past].any()
 
 
 def test_floor_under_a_rounded_edge_is_in_shadow():
