@@ -72,7 +72,7 @@ def scenes(protocol_key: str, chosen: set[str]) -> ConfigDict:
 
 
 def _shrink(config: ConfigDict) -> None:
-    """Minutes on a CPU core: smaller in every way, and objects that learn as fast as the background.
+    """Minutes on a CPU core: smaller in every way, objects learning as fast as the background.
 
     A background of few latents leaves the objects to the cells. Boxes are as large as sprites; the
     frame that SPACE keeps free counts less, as it takes two thirds of a box of ten pixels. What an
