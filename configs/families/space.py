@@ -76,7 +76,7 @@ def _shrink(config: ConfigDict) -> None:
 
     A background of few latents leaves the objects to the cells. Boxes are as large as sprites; the
     frame that SPACE keeps free counts less, as it takes two thirds of a box of ten pixels. What an
-    object looks like costs nothing at first: else all cells draw the mean sprite.
+    object looks like costs nothing at first, so that cells need not all draw the mean sprite.
     """
     config.model = fields.model("space", **_SMALL)
     config.task = task(linear(0.5, 0.02, 200, 800), -1.0)
