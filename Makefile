@@ -60,6 +60,7 @@ bench: $(VENV)/.installed
 	$(RUN) -m benchmarks.train_step --recipes configs/tetrominoes_slot_attention.py \
 		--config.model.image_size=16 --config.model.kernel_size=1 --config.model.slot_size=32 \
 		--output=$(RESULTS)/train_step_slots_small.json
+	$(if $(BASELINE),$(RUN) -m benchmarks.parts --output=$(RESULTS)/parts.json)
 	$(RUN) -m benchmarks.profile --output=$(RESULTS)/profile.json
 	$(RUN) -m benchmarks.profile --recipe=configs/tetrominoes_akorn.py:conv \
 		--output=$(RESULTS)/profile_conv.json

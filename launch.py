@@ -29,7 +29,7 @@ from etils import epath
 from akorn_jax import evaluate, features, report, run_config, sample, segment, train
 from akorn_jax.data import records
 from akorn_jax.errors import UserError
-from akorn_jax.runtime import processes, progress, provenance, storage
+from akorn_jax.runtime import memory, processes, progress, provenance, storage
 from akorn_jax.runtime.lock import DirectoryLock
 from akorn_jax.runtime.preemption import Outcome
 from configs import base, protocols
@@ -64,6 +64,7 @@ def main(arguments: list[str]) -> int:
 def run(arguments: list[str]) -> int:
     """Prepares, trains, evaluates, as the options say; returns the exit code."""
     options, config = parse(arguments)
+    memory.keep_freed_memory()
     jax.config.update("jax_compilation_cache_dir", os.path.expanduser(options.cache_dir))
     # Also what compiles in less than JAX's second: making a model compiles twenty such programs.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -20,6 +20,7 @@ rounds.
 
 import argparse
 import statistics
+import time
 from typing import Any
 
 from benchmarks import machine, official, step
@@ -58,6 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=128, help="that the network sees in a step")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--repeats", type=int, default=1, help="calls a round")
+    parser.add_argument("--cpu_time", action="store_true", help=step.CPU_TIME)
     parser.add_argument("--output", help="a JSON file")
     options, overrides = parser.parse_known_args(arguments)
     baseline = official.Official(options.baseline) if options.baseline else None
@@ -93,7 +95,8 @@ def measure(
     variants = [variant for variant in runs_in if variant in options.variants]
     for variant in variants:
         programs[variant] = baseline.step(config, options.images, variant, training.parameters)
-    seconds = step.in_turn(programs, options.rounds, options.repeats)
+    clock = time.process_time if options.cpu_time else time.perf_counter
+    seconds = step.in_turn(programs, options.rounds, options.repeats, clock=clock)
 
     calls = config.steps_per_call
     ours = statistics.median(seconds["step"]) / calls

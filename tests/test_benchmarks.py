@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from benchmarks import (
     gabor,
     input,
     official,
+    parts,
     prepare,
     profile,
     rendering,
@@ -120,6 +122,12 @@ def test_a_profile_knows_work_by_its_name_in_the_program():
 def test_a_batch_must_be_made_of_whole_scenes():
     with pytest.raises(UserError, match="--images=7: is not divisible by the 2 views"):
         step.recipe("configs/demo.py", 7)
+
+
+def test_parts_are_compared_with_pytorch_or_not_at_all(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
+    with pytest.raises(UserError, match="needs PyTorch"):
+        parts.main([])
 
 
 def test_a_baseline_must_be_a_clone(tmp_path):

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from akorn_jax.layers.convolution import GridConv
 from akorn_jax.layers.head import ProjectionHead
+from akorn_jax.layers.image_groups import by_groups
 from akorn_jax.layers.linear import linear
 from akorn_jax.layers.patch import PatchEmbedding, pair, rescale, token_grid
 from akorn_jax.layers.position import sinusoidal_table
@@ -55,17 +57,27 @@ class IteratedBlock(nnx.Module):
         self.remat = remat
         self.unroll = unroll
 
-    def __call__(self, x: Array, num_steps: int) -> tuple[Array, Array]:
-        """Returns the block's output and the tokens after each step `[T, B, h, w, C]`."""
+    def __call__(
+        self, x: Array, num_steps: int, *, trajectory: bool = False
+    ) -> tuple[Array, Array | None]:
+        """Returns the output and, with `trajectory`, the tokens of each step `[T, B, h, w, C]`."""
 
-        def step(x: Array, _: None) -> tuple[Array, Array]:
+        def step(x: Array, _: None) -> tuple[Array, Array | None]:
             x = x + self.mixer(self.norm(x))
-            return x, x
+            return x, x if trajectory else None
 
         if self.remat:
             step = jax.checkpoint(step)
-        x, steps = jax.lax.scan(step, x, None, num_steps, unroll=num_steps if self.unroll else 1)
-        return self.finish(x), steps
+
+        def run(x: Array) -> tuple[Array, Array | None]:
+            unroll = num_steps if self.unroll else 1
+            x, steps = jax.lax.scan(step, x, None, num_steps, unroll=unroll)
+            return self.finish(x), steps
+
+        # A convolution would transform its kernel again for each group.
+        if trajectory or isinstance(self.mixer, GridConv):
+            return run(x)
+        return by_groups(lambda x: run(x)[0], x), None
 
     def finish(self, x: Array) -> Array:
         """The block's output `[..., C]` of the tokens after their last step."""
@@ -152,7 +164,7 @@ class IteratedNetwork(nnx.Module):
             x = x + self.position[...]
         tokens = []
         for block in self.blocks:
-            x, steps = block(x, self.num_steps)
+            x, steps = block(x, self.num_steps, trajectory=trajectory)
             tokens.append(steps)
         features = self.norm(x)
         return ModelOutput(

@@ -5,6 +5,7 @@ N i, ..., N i + N - 1. In this file x are the oscillators, c the stimulus, J the
 omega the natural frequencies, gamma the step size and T the number of steps.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -16,6 +17,7 @@ from flax import nnx
 from akorn_jax.layers.attention import Attention
 from akorn_jax.layers.buffer import Buffer
 from akorn_jax.layers.convolution import GridConv
+from akorn_jax.layers.image_groups import by_groups
 from akorn_jax.layers.iterated import MLP
 
 Array = jax.Array
@@ -233,10 +235,10 @@ class KuramotoLayer(nnx.Module):
         self, x: Array, c: Array, *, num_steps: int, gamma: Array, trajectory: bool = False
     ) -> tuple[Array, tuple[Array, Array] | None]:
         """x, c `[B, h, w, C]`; returns what `kuramoto` returns."""
-        return kuramoto(
-            x,
-            c if self.norm is None else self.norm(c),
-            self.J,
+        c = c if self.norm is None else self.norm(c)
+        run = functools.partial(
+            kuramoto,
+            J=self.J,
             num_steps=num_steps,
             gamma=gamma,
             oscillator_dim=self.oscillator_dim,
@@ -248,3 +250,7 @@ class KuramotoLayer(nnx.Module):
             remat=self.remat,
             unroll=self.unroll,
         )
+        # A convolution would transform its kernel again for each group.
+        if trajectory or isinstance(self.J, GridConv):
+            return run(x, c)
+        return by_groups(lambda x, c: run(x, c)[0], x, c), None

@@ -90,7 +90,7 @@ class Model(nnx.Module):
             x = x + self.position[...]
         tokens = []
         for block in self.blocks:
-            x, steps = block(x, num_steps)
+            x, steps = block(x, num_steps, trajectory=trajectory)
             tokens.append(steps)
         logits = self.out(self.norm(x))
         if not trajectory:
