@@ -7,6 +7,7 @@ import functools
 import importlib.util
 import inspect
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -60,7 +61,9 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
 # Fields of models where 0 means nothing.
 AT_LEAST_ONE = (
     *("channels", "heads", "patch_size", "image_size", "num_layers", "num_slots", "slot_size"),
-    *("hidden_size", "kernel_size", "oscillator_dim"),
+    *("hidden_size", "kernel_size", "oscillator_dim", "feature_size", "glimpse_size", "mlp_size"),
+    *("what_size", "global_size", "num_draws", "pass_size", "grid_size", "groups", "mask_size"),
+    *("component_size", "num_components"),
 )
 
 
@@ -176,10 +179,13 @@ def checked(config: ConfigDict) -> ConfigDict:
         if value is not None and not holds(value):
             raise UserError(f"config.{name}={value!r}: {rule}.")
     for name, value in config.model.items():
-        number = isinstance(value, int) and not isinstance(value, bool)
-        if number and value < (name in AT_LEAST_ONE):
-            least = "1" if name in AT_LEAST_ONE else "0"
-            raise UserError(f"config.model.{name}={value}: give {least} or more.")
+        many = isinstance(value, tuple | list)  # widths, strides
+        least = int(many or name in AT_LEAST_ONE)
+        for number in value if many else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise UserError(f"config.model.{name}={value}: give a finite number.")
+            if type(number) is int and number < least:
+                raise UserError(f"config.model.{name}={value}: give {least} or more.")
     for name in PATHS:
         value = _value(config, name)
         if value:

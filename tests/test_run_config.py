@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from akorn_jax import run_config
 from akorn_jax.errors import UserError
-from configs import base, demo, dsprites_slot_attention
+from configs import base, demo, dsprites_gnm, dsprites_slot_attention
 
 
 @pytest.mark.parametrize(
@@ -175,6 +175,21 @@ def test_what_was_none_when_saved_can_be_set(recipe, tmp_path):
 def test_values_out_of_range_are_one_line(argument, message):
     with pytest.raises(UserError, match=re.escape(message)):
         run_config.override(demo.get_config(), [f"--config.{argument}"])
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("model.std=nan", "config.model.std=nan: give a finite number"),
+        ("model.what_size=0", "config.model.what_size=0: give 1 or more"),
+        ("model.encoder_strides=(2, 0, 2)", "config.model.encoder_strides=(2, 0, 2): give 1 or"),
+        ("model.size_prior=(0.0, 1e999)", "config.model.size_prior=(0.0, inf): give a finite"),
+    ],
+)
+def test_models_out_of_range_are_one_line(argument, message):
+    config = dsprites_gnm.get_config("small,procedural")
+    with pytest.raises(UserError, match=re.escape(message)):
+        run_config.override(config, [f"--config.{argument}"])
 
 
 def test_optional_fields_can_be_unset():

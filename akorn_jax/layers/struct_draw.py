@@ -30,6 +30,9 @@ class StructDraw(nnx.Module):
         hidden: channels of the encoder's and the decoder's LSTM.
         prior, posterior: hidden widths of the networks that give z's distributions.
         decoder: widths of the network behind z; the last one is a map, divisible by G^2.
+
+    Raises:
+        ValueError: `hidden` are not two, or there is no last width that is a map.
     """
 
     def __init__(
@@ -46,6 +49,10 @@ class StructDraw(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         cells = grid_size**2
+        if len(hidden) != 2:
+            raise ValueError(f"draw_channels={tuple(hidden)} must be two widths.")
+        if not decoder:
+            raise ValueError("global_decoder=() must have at least one width.")
         if decoder[-1] % cells:
             raise ValueError(
                 f"The last of global_decoder={tuple(decoder)} is not divisible by the {cells} "

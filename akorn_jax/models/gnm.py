@@ -120,8 +120,8 @@ class Model(nnx.Module):
 
     Raises:
         ValueError: there are not as many strides as channels, they do not divide the image, the
-            background does not grow to its size, the global decoder's map does not fit the grid, or
-            a deviation is not positive.
+            background does not grow to its size, the global decoder's map does not fit the grid, a
+            deviation is not positive, or the background has no latent.
     """
 
     option_ranges: ClassVar = {"temperature": POSITIVE, "presence_prior": PROBABILITY}
@@ -154,8 +154,12 @@ class Model(nnx.Module):
             raise ValueError(f"{std=} must be above 0.")
         if len(size_prior) != 2 or size_prior[1] <= 0:
             raise ValueError(f"{size_prior=} must be a mean and a deviation above 0.")
-        if len(encoder_channels) != len(encoder_strides):
-            raise ValueError(f"{encoder_channels=} and {encoder_strides=} must be equally many.")
+        if background_size < 1:
+            raise ValueError(f"{background_size=} must be at least 1.")
+        if len(encoder_channels) != len(encoder_strides) or not encoder_channels:
+            raise ValueError(
+                f"{encoder_channels=} and {encoder_strides=} must be equally many, at least one."
+            )
         if len(background_channels) != len(background_upscales):
             raise ValueError(
                 f"{background_channels=} and {background_upscales=} must be equally many."

@@ -53,6 +53,7 @@ def scenes(protocol_key: str, chosen: set[str], *, std: float, **model: Any) -> 
     config.optimizer.clip_norm = 1.0
     config.ema.decay = 0.0
     config.ema.every = 1
+    config.eval.evaluators = "segmentation,objects"
     if "small" in chosen:
         _shrink(config)
     return config

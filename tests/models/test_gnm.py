@@ -156,7 +156,11 @@ def test_boxes_have_a_size_and_a_ratio():
         ({"background_upscales": (4, 2)}, r"background_upscales=\(4, 2\) must be image_size=16"),
         ({"size_prior": (-1.0, 0.0)}, r"size_prior=\(-1.0, 0.0\)"),
         ({"encoder_strides": (2, 2, 1, 2)}, r"encoder_strides=\(2, 2, 1, 2\) must be equally many"),
+        ({"encoder_channels": (), "encoder_strides": ()}, "at least one"),
+        ({"background_size": 0}, "background_size=0 must be at least 1"),
         ({"global_decoder": (8, 18)}, r"global_decoder=\(8, 18\) is not divisible by the 4 cells"),
+        ({"global_decoder": ()}, r"global_decoder=\(\) must have at least one width"),
+        ({"draw_channels": (5,)}, r"draw_channels=\(5,\) must be two widths"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(fields, message):
