@@ -1,6 +1,7 @@
 """What people watch is written, and watching changes nothing."""
 
 import json
+import sys
 
 import jax
 import numpy as np
@@ -11,6 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from akorn_jax import train as training
 from akorn_jax.errors import UserError
 from akorn_jax.training.nonfinite import NonFiniteGuard
+from configs import fields
+from tests import toy
 
 
 def events(workdir):
@@ -37,6 +40,16 @@ def small(tiny):
     tiny.data.validation = (16, 32)
     tiny.log_every = 2
     return tiny
+
+
+@pytest.fixture
+def quick(small, monkeypatch):
+    """That config with a model of a few numbers, where the model is not what matters."""
+    monkeypatch.setitem(sys.modules, "akorn_jax.models.toy", toy)
+    small.model = fields.model("toy", width=2)
+    small.task = fields.task("autoencoding", weights={"nll": 1.0, "kl": 1e-3})
+    small.eval_scenes = 2
+    return small
 
 
 def test_a_run_that_is_watched(small, tmp_path):
@@ -66,7 +79,7 @@ def test_a_run_that_is_watched(small, tmp_path):
     assert list((tmp_path / "plugins" / "profile").rglob("*.xplane.pb"))
 
 
-def test_nothing_is_compiled_after_the_first_steps(small, tmp_path, monkeypatch, compiled):
+def test_nothing_is_compiled_after_the_first_steps(quick, tmp_path, monkeypatch, compiled):
     counts = {}
 
     class Counting(training.TrainMetrics):
@@ -75,10 +88,10 @@ def test_nothing_is_compiled_after_the_first_steps(small, tmp_path, monkeypatch,
             counts[done] = len(compiled)
 
     monkeypatch.setattr(training, "TrainMetrics", Counting)
-    for small.data.loading in ("resident", "stream"):
-        training.train(small, epath.Path(tmp_path / small.data.loading))
+    for quick.data.loading in ("resident", "stream"):
+        training.train(quick, epath.Path(tmp_path / quick.data.loading))
         assert counts[2] > 0
-        assert counts[12] == counts[2], small.data.loading
+        assert counts[12] == counts[2], quick.data.loading
         counts.clear()
 
 
@@ -98,15 +111,14 @@ def test_evaluations_on_the_way_compile_once(small, tmp_path, monkeypatch, compi
     assert counts[0] > 0
 
 
-def test_a_plateau_lowers_the_rate_and_resumes_exactly(small, tmp_path):
-    config = small
+def test_a_plateau_lowers_the_rate_and_resumes_exactly(quick, tmp_path):
+    config = quick
     config.optimizer.schedule = "plateau"
     config.optimizer.plateau_patience = 0
     config.optimizer.plateau_factor = 0.5
     config.optimizer.warmup_steps = 0
     config.optimizer.learning_rate = 1e-12  # nothing improves
     config.eval_every = 2
-    config.eval_scenes = 8
     rates = {}
     for name, stops in (("whole", [12]), ("parts", [7, 12])):
         for config.num_steps in stops:
@@ -138,7 +150,7 @@ def test_skipped_steps_are_noted_and_counted_over_restarts(tmp_path):
     assert steps["7"]["grad_norm"] == "inf"
 
 
-def test_the_count_is_saved(small, tmp_path, monkeypatch):
+def test_the_count_is_saved(quick, tmp_path, monkeypatch):
     """A run that goes on remembers how many steps were skipped."""
     counts = []
 
@@ -149,24 +161,24 @@ def test_the_count_is_saved(small, tmp_path, monkeypatch):
             self.count += 2
 
     monkeypatch.setattr(training, "NonFiniteGuard", Remembered)
-    small.optimizer.schedule = "constant"
-    for small.num_steps in (4, 8):
-        training.train(small, epath.Path(tmp_path))
+    quick.optimizer.schedule = "constant"
+    for quick.num_steps in (4, 8):
+        training.train(quick, epath.Path(tmp_path))
     assert counts == [0, 2]
 
 
-def test_a_last_state_that_is_not_saved_is_an_error(small, tmp_path, monkeypatch):
+def test_a_last_state_that_is_not_saved_is_an_error(quick, tmp_path, monkeypatch):
     def full(self, step, arrays):
         return step < 12
 
     monkeypatch.setattr(training.Checkpoints, "_room_for", full)
     with pytest.raises(UserError, match=r"step 12, the last, could not be saved; .*checkpoints/8"):
-        training.train(small, epath.Path(tmp_path))
+        training.train(quick, epath.Path(tmp_path))
 
 
-def test_more_steps_a_call_than_fit_where_the_run_goes_on(small, tmp_path):
-    small.max_hours = 1e-9
-    training.train(small, epath.Path(tmp_path))  # one step
-    small.steps_per_call = 2
+def test_more_steps_a_call_than_fit_where_the_run_goes_on(quick, tmp_path):
+    quick.max_hours = 1e-9
+    training.train(quick, epath.Path(tmp_path))  # one step
+    quick.steps_per_call = 2
     with pytest.raises(UserError, match="steps_per_call=2 does not divide step 1"):
-        training.train(small, epath.Path(tmp_path))
+        training.train(quick, epath.Path(tmp_path))
