@@ -1,5 +1,7 @@
 """What SLATE promises."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from akorn_jax.convert import load_official, to_official
 from akorn_jax.errors import UserError
 from akorn_jax.layers.noise import Noise
 from akorn_jax.models import slate
+from tests.parity.tensors import empty, filled
 
 SIZES = {
     "image_size": 8,
@@ -25,7 +28,7 @@ KEY = jax.random.key(0)
 
 
 def make(**chosen):
-    return slate.Model(**{**SIZES, **chosen}, rngs=nnx.Rngs(0))
+    return filled(lambda: slate.Model(**{**SIZES, **chosen}, rngs=nnx.Rngs(0)))
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +48,17 @@ def run(model, function, *arrays):
 
 
 def call(model, images, *, key=None, slots=None, temperature=1.0, **static):
-    def forward(model, images, key, slots, temperature):
-        return model(images, key=key, slots=slots, temperature=temperature, **static)
+    graphdef, state = nnx.split(model)
+    return compiled(graphdef, tuple(static.items()))(state, images, key, slots, temperature)
 
-    return run(model, forward, images, key, slots, temperature)
+
+@functools.cache
+def compiled(graphdef, static):
+    def forward(state, images, key, slots, temperature):
+        model = nnx.merge(graphdef, state)
+        return model(images, key=key, slots=slots, temperature=temperature, **dict(static))
+
+    return jax.jit(forward)
 
 
 @pytest.fixture(scope="module")
@@ -239,9 +249,7 @@ def test_parameter_count_is_the_official_one():
 @pytest.mark.parametrize("dialect", ["official", "hhousen"])
 def test_official_names_return(model, dialect):
     official = to_official(model, dialect)
-    other = nnx.eval_shape(lambda: make())
-    graphdef, state = nnx.split(other)
-    other = nnx.merge(graphdef, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), state))
+    other = empty(make)
     load_official(other, official)
     for a, b in zip(*(jax.tree.leaves(nnx.state(m)) for m in (model, other)), strict=True):
         np.testing.assert_array_equal(a, b)

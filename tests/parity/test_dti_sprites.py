@@ -82,7 +82,7 @@ def compiled(path, train):
             "background": background,
         }
 
-    @jax.jit
+    @tensors.on_host
     @functools.partial(jax.value_and_grad, has_aux=True)
     def loss(params, learn, deform):
         model = nnx.merge(graphdef, params, rest, copy=True)

@@ -16,7 +16,17 @@ from akorn_jax import optimizer
 from akorn_jax.convert import load_official, to_official
 from akorn_jax.models import slate
 from akorn_jax.optimizer import schedules
-from tests.parity.tensors import Recorded, below, empty, files, last, literal, read, relative
+from tests.parity.tensors import (
+    Recorded,
+    below,
+    empty,
+    files,
+    last,
+    literal,
+    on_host,
+    read,
+    relative,
+)
 
 PATHS = files("slate", "s_*.npz")
 ARRAYS = {path.stem: read(path) for path in PATHS}
@@ -145,7 +155,7 @@ def outputs(name):
             "traj_updates": jnp.stack(updates),
         }
 
-    value_and_grad = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    value_and_grad = on_host(jax.value_and_grad(loss, has_aux=True))
 
     def run(temperature, hard):
         (value, aux), grads = value_and_grad(params, temperature, hard)
