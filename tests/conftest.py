@@ -86,26 +86,36 @@ def one_device(monkeypatch):
     monkeypatch.setattr(sharding, "make_mesh", make)
 
 
+@pytest.fixture(scope="session")
+def make_tiny(data_dir):
+    """Gives the demo's config, small enough for a test: 12 steps of 8 scenes, seconds."""
+
+    def make():
+        config = demo.get_config()
+        config.data_dir = str(data_dir)
+        config.data.train = (32, 128)
+        config.data.test = (0, 16)
+        config.data.max_records = 128
+        config.model.channels = 8
+        config.model.heads = 2
+        config.model.num_steps = 2
+        config.batch_size = 8
+        config.num_steps = 12
+        config.log_every = 4
+        config.checkpoint_every = 4
+        config.mesh.data = 1
+        config.mesh.fsdp = 1
+        config.eval.batch_size = 8
+        config.eval.num_workers = 1
+        return config
+
+    return make
+
+
 @pytest.fixture
-def tiny(data_dir, one_device):
-    """The demo's config, small enough for a test: 12 steps of 8 scenes on one device, seconds."""
-    config = demo.get_config()
-    config.data_dir = str(data_dir)
-    config.data.train = (32, 128)
-    config.data.test = (0, 16)
-    config.data.max_records = 128
-    config.model.channels = 8
-    config.model.heads = 2
-    config.model.num_steps = 2
-    config.batch_size = 8
-    config.num_steps = 12
-    config.log_every = 4
-    config.checkpoint_every = 4
-    config.mesh.data = 1
-    config.mesh.fsdp = 1
-    config.eval.batch_size = 8
-    config.eval.num_workers = 1
-    return config
+def tiny(make_tiny, one_device):
+    """That config, on one device."""
+    return make_tiny()
 
 
 @pytest.fixture
