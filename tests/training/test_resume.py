@@ -66,18 +66,14 @@ def kill(process, condition, delay):
     return alive
 
 
-def test_two_kills_change_nothing(launch, tmp_path):
+def test_a_kill_changes_nothing(launch, tmp_path):
     run, reference = tmp_path / "run", tmp_path / "reference"
-    assert finish(launch(reference))[0] == 0
-    # While it trains and saves, and in the evaluation.
-    assert kill(launch(run), lambda: newest(run) >= 3, delay=0.0)
-    assert kill(launch(run), lambda: "Evaluating step" in log(run), delay=0.0)
-    assert not (run / "metrics.json").exists()
-    code, errors = finish(launch(run))
+    assert finish(launch(reference, "--mode=train"))[0] == 0
+    assert kill(launch(run, "--mode=train"), lambda: newest(run) >= 6, delay=0.0)
+    code, errors = finish(launch(run, "--mode=train"))
     assert code == 0, errors
-    assert log(run).count("Resuming from step") >= 1
+    assert "Resuming from step" in log(run)
     assert_same_end(run, reference)
-    assert (run / "metrics.json").read_text() == (reference / "metrics.json").read_text()
 
 
 def test_told_to_leave_a_run_saves_and_goes_on_later(launch, tmp_path, capsys):
