@@ -16,8 +16,22 @@ QUICK = (
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
     " --xla_cpu_parallel_codegen_split_count=1"
 )
-# Groups of tests that take half a minute and more.
-LONGEST = ("report",)
+# Groups that take longest: begun last, one of them would run alone at the end.
+LONGEST = (
+    "test_architecture.py",
+    "training/test_train_metrics.py",
+    "training/test_resume.py",
+    "runtime/test_pods.py",
+    "report",
+    "datasets/scenes/test_clevr.py",
+    "datasets/scenes/test_clevrtex_like.py",
+    "test_train.py",
+    "test_benchmarks.py",
+    "test_launch.py",
+    "parity/test_dti_sprites.py",
+    "parity/test_space.py",
+    "parity/test_slate.py",
+)
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (

@@ -52,12 +52,11 @@ def quick(small, monkeypatch):
     return small
 
 
-def test_a_run_that_is_watched(small, tmp_path):
-    config = small
+def test_a_run_that_is_watched(quick, tmp_path):
+    config = quick
     config.histogram_every = 6
     config.profile_at = 2
     config.eval_every = 6
-    config.eval_scenes = 8
     config.skip_nonfinite = 3
     assert training.train(config, epath.Path(tmp_path)) is training.Outcome.DONE
     found = events(tmp_path)
@@ -72,7 +71,7 @@ def test_a_run_that_is_watched(small, tmp_path):
     assert all(0 <= event.value <= 1 for event in found.Scalars("eval/mbo"))
     assert [event.step for event in found.Images("eval/segmentation")] == [6, 12]
     histograms = found.Tags()["histograms"]
-    assert len(histograms) == len(set(histograms)) > 10
+    assert len(histograms) == len(set(histograms)) == 5
     assert all(name.startswith("params/") for name in histograms)
     texts = {name.partition("/text_summary")[0] for name in found.Tags()["tensors"]}
     assert {"config", "parameters"} <= texts
