@@ -6,6 +6,7 @@ of later runs. The tests of a file, or of a folder that shares runs, go to one p
 their fixtures once; those that take longest begin, so that no process is left alone with them.
 """
 
+import gc
 import os
 import subprocess
 import sys
@@ -42,6 +43,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["MPLBACKEND"] = "agg"
 sys.path.insert(0, str(ROOT))  # configs and datasets are not installed
+gc.set_threshold(20_000)  # tracing makes many objects that live: look at them less often
 
 import jax
 import pytest

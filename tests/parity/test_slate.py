@@ -120,16 +120,18 @@ def outputs(name):
         )
         noise.assert_used()
         terms = {term: values.mean() for term, values in output.terms.items()}
-        return sum(terms.values()), (output, terms, parts(model, output, temperature, hard))
+        still = nnx.merge(graphdef, jax.lax.stop_gradient(params), rest)
+        between = parts(still, jax.lax.stop_gradient(output.slots), temperature, hard)
+        return sum(terms.values()), (output, terms, between)
 
-    def parts(model, output, temperature, hard):
+    def parts(model, final_slots, temperature, hard):
         """What lies between, from the model's own parts."""
         logits = model.dvae.encode(image)
         log_probs = jax.nn.log_softmax(logits)
         gumbel = slate.gumbel(log_probs.shape, Recorded(drawn["hard"]))
         tokens = jnp.argmax(log_probs + gumbel, axis=-1).reshape(len(image), -1)
         embedded = model.embed_tokens(tokens, noise=Recorded(drawn["embedding"]))
-        memory = model.slots_to_memory(output.slots)
+        memory = model.slots_to_memory(final_slots)
         attention = model.slot_attention
         inputs = attention.norm_inputs(model.slot_inputs(embedded[:, 1:]))
         k, v = attention.to_k(inputs), attention.to_v(inputs)
