@@ -12,7 +12,7 @@ from akorn_jax.models.dinosaur import Model
 from akorn_jax.models.vit import Model as ViT
 from akorn_jax.runtime.tree_paths import by_name
 from akorn_jax.training import train_state
-from tests.parity.tensors import filled
+from tests.parity import tensors
 
 VIT = {"name": "vit", "image_size": 16, "patch_size": 8, "width": 12, "depth": 1, "heads": 2}
 FIELDS = {name: value for name, value in VIT.items() if name != "name"}
@@ -25,6 +25,7 @@ SMALL = {
     "hidden_size": 8,
     "decoder_size": 8,
 }
+filled = functools.partial(tensors.filled, scale=0.3)
 IMAGES = np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
 
 
