@@ -51,8 +51,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 import launch as launcher
 from akorn_jax.runtime import sharding
-from configs import demo
+from configs import demo, fields
 from datasets.prepare import prepare
+from tests import toy
 
 
 def group_of(nodeid):
@@ -132,6 +133,15 @@ def make_tiny(data_dir):
 def tiny(make_tiny, one_device):
     """That config, on one device."""
     return make_tiny()
+
+
+@pytest.fixture
+def quick(tiny, monkeypatch):
+    """That config with a model of a few numbers, where the model is not what matters."""
+    monkeypatch.setitem(sys.modules, "akorn_jax.models.toy", toy)
+    tiny.model = fields.model("toy", width=2)
+    tiny.task = fields.task("autoencoding", weights={"nll": 1.0, "kl": 1e-3})
+    return tiny
 
 
 @pytest.fixture

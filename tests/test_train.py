@@ -39,25 +39,25 @@ def assert_same(a, b, **tolerance):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
 
 
-def test_an_interrupted_run_ends_as_one_that_was_not(tiny, tmp_path):
-    tiny.mesh.data, tiny.mesh.fsdp = 1, -1
-    assert train(tiny, epath.Path(tmp_path / "whole")) is Outcome.DONE
-    whole = final_state(tiny, tmp_path / "whole")
+def test_an_interrupted_run_ends_as_one_that_was_not(quick, tmp_path):
+    quick.mesh.data, quick.mesh.fsdp = 1, -1
+    assert train(quick, epath.Path(tmp_path / "whole")) is Outcome.DONE
+    whole = final_state(quick, tmp_path / "whole")
     assert whole.step == 12
     losses = scalars(tmp_path / "whole", "train/loss")
     assert sorted(losses) == [4, 8, 12]
 
-    tiny.max_hours = 1e-9  # over after the first step
-    assert train(tiny, epath.Path(tmp_path / "parts")) is Outcome.TIME_LIMIT
-    assert final_state(tiny, tmp_path / "parts").step == 1
-    tiny.max_hours = 0.0
-    assert train(tiny, epath.Path(tmp_path / "parts")) is Outcome.DONE
-    parts = final_state(tiny, tmp_path / "parts")
+    quick.max_hours = 1e-9  # over after the first step
+    assert train(quick, epath.Path(tmp_path / "parts")) is Outcome.TIME_LIMIT
+    assert final_state(quick, tmp_path / "parts").step == 1
+    quick.max_hours = 0.0
+    assert train(quick, epath.Path(tmp_path / "parts")) is Outcome.DONE
+    parts = final_state(quick, tmp_path / "parts")
     assert_same(parts.state, whole.state, rtol=0, atol=0)
 
     # And a run that is already done does nothing more.
-    assert train(tiny, epath.Path(tmp_path / "parts")) is Outcome.DONE
-    assert final_state(tiny, tmp_path / "parts").step == 12
+    assert train(quick, epath.Path(tmp_path / "parts")) is Outcome.DONE
+    assert final_state(quick, tmp_path / "parts").step == 12
 
 
 def setup(config, mesh):
