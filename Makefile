@@ -18,9 +18,9 @@ $(VENV)/.installed: requirements.txt requirements-dev.txt
 	$(RUN) -m pip install --quiet -r requirements.txt -r requirements-dev.txt
 	touch $@
 
-## make demo        train a small AKOrN on synthetic Tetrominoes and look at what it found
+## make demo        train a small AKOrN on textured sprites and look at what it found
 demo: $(VENV)/.installed
-	$(RUN) launch.py --config=configs/demo.py --workdir=runs/demo
+	$(RUN) launch.py --config=configs/demo.py:textured --workdir=runs/demo
 
 ## make test        run the tests
 test: $(VENV)/.installed

@@ -9,8 +9,8 @@ The first variant is a system: :akorn, :akorn_conv, :itrsa, :itrconv, :vit, :slo
 
 A system keeps its own small recipe; what changes is what all must share: the scenes, their size
 and parts, the number of slots, and evaluation by segments. On textured sprites contrastive systems
-have views of their own (`VIEWS`). DINOSAUR explains the features of an AKOrN that was trained on
-the same scenes: `--config.init_from.path=RUN`.
+have views of their own (`TEXTURED_VIEWS` of configs/families/akorn.py). DINOSAUR explains the
+features of an AKOrN that was trained on the same scenes: `--config.init_from.path=RUN`.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 
 from akorn_jax.errors import UserError
 from configs import variants
+from configs.families.akorn import TEXTURED_VIEWS
 from configs.protocols import protocol
 
 
@@ -79,10 +80,6 @@ ABSENT = {
 }
 SCENES = {name: f"{name}:arena" for name in ("textured", "textured_64", "tetrominoes")}
 
-# Views of textured sprites: a crop that enlarges a texture makes another one of it, and colours say
-# nothing there. Chosen by AKOrN's scores on 200 scenes, some of which are among those tested.
-VIEWS = {"scale": (0.5, 1.0), "ratio": (0.9, 1.1), "jitter": 1.0, "hue": 0.5, "grayscale": 0.5}
-
 # What a schedule counts steps by, besides `num_steps` of the training.
 _STEPS = ("steps", "begin", "boundaries", "warmup_steps", "decay_steps", "decay_start")
 
@@ -100,7 +97,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config,
         SCENES[scenes[0]],
         fields=SYSTEMS[systems[0]].fields,
-        views=VIEWS if textured else {},
+        views=TEXTURED_VIEWS if textured else {},
     )
     return config
 

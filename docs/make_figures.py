@@ -1,9 +1,10 @@
 """Draws the README's pictures, keeps a run's weights and runs the tour on them again.
 
-    python -m docs.make_figures --workdir=runs/demo
+    python -m docs.make_figures --demo=runs/demo
+    python -m docs.make_figures --kept=runs/tetrominoes  # of configs/demo.py
 
-Writes figures/segmentation.png, figures/oscillators.gif, checkpoints/tetrominoes_akorn and the
-outputs of tour.ipynb, so that all of them are of the same run.
+The first writes figures/segmentation.png; the second figures/oscillators.gif,
+checkpoints/tetrominoes_akorn and the outputs of tour.ipynb, so that these are of the same run.
 """
 
 import argparse
@@ -30,22 +31,27 @@ NUM_SCENES = 8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workdir", required=True, help="of a run that was evaluated")
-    workdir = epath.Path(parser.parse_args().workdir).resolve()
-    figures(workdir, HERE / "figures")
-    checkpoint(workdir, CHECKPOINT)
-    path = HERE / "tour.ipynb"
-    nbformat.write(tour(path), path)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--demo", help="an evaluated run, of which pictures are drawn")
+    parser.add_argument("--kept", help="an evaluated run, whose weights are kept")
+    options = parser.parse_args()
+    if options.demo:
+        segmentation(epath.Path(options.demo).resolve(), HERE / "figures")
+    if options.kept:
+        kept = epath.Path(options.kept).resolve()
+        follow_oscillators(kept, HERE / "figures")
+        checkpoint(kept, CHECKPOINT)
+        path = HERE / "tour.ipynb"
+        nbformat.write(tour(path), path)
 
 
-def figures(workdir: epath.Path, folder: Path) -> None:
-    """The pictures: scenes from the best to the worst, at even distances in the ranking."""
+def segmentation(workdir: epath.Path, folder: Path) -> None:
+    """Scenes from the best to the worst, at even distances in the ranking, and what was found."""
     result = run.read(workdir, run_config.from_workdir(workdir))
-    checkpoint = evaluate.restore(result.config, workdir)
     examples = evaluate.load(result.config)
     scores = result.scores
-
     chosen = np.array(scenes.spread(scores["fg_ari"], NUM_SCENES)[::-1])
     true, pred = examples.segmentation[chosen], page.predictions(result, examples)[chosen]
     captions = [f"FG-ARI {scores['fg_ari'][i]:.2f}, mBO {scores['mbo'][i]:.2f}" for i in chosen]
@@ -54,9 +60,16 @@ def figures(workdir: epath.Path, folder: Path) -> None:
         matched = match_labels(true, pred, ignore_ids=examples.ignore_ids)
         plots.segmentation(file, examples.images[chosen], true, matched, captions)
 
-    shown = scenes.spread(scores["fg_ari"], page.NUM_SCENES)[::-1]
+
+def follow_oscillators(workdir: epath.Path, folder: Path) -> None:
+    """Oscillators in motion, of scenes that are chosen alike."""
+    result = run.read(workdir, run_config.from_workdir(workdir))
+    checkpoint = evaluate.restore(result.config, workdir)
+    examples = evaluate.load(result.config)
+    shown = scenes.spread(result.scores["fg_ari"], page.NUM_SCENES)[::-1]
     outputs = panels.outputs(checkpoint.model, checkpoint.task, examples, result.config, shown)
     frames = oscillators.follow({i: outputs[i] for i in shown}, result.config, examples)
+    folder.mkdir(exist_ok=True)
     animation.write(folder / "oscillators.gif", frames, examples)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 
+import numpy as np
 import pytest
 
 from akorn_jax.errors import UserError
@@ -10,6 +11,7 @@ from benchmarks import (
     devices,
     evaluation,
     flops,
+    gabor,
     input,
     official,
     prepare,
@@ -70,6 +72,20 @@ def test_train_step(tmp_path, capsys):
     for name in ("temp_megabytes", "compile_seconds", "flops_per_second", "share_of_peak"):
         assert result[name] > 0
     assert "configs/demo.py | " in capsys.readouterr().out
+
+
+def test_gabor_energies_tell_stripes_from_rows():
+    y, x = np.mgrid[:32, :64]
+    stripes = np.where(x < 32, x, y) % 4 < 2
+    images = np.repeat(255 * stripes[None, ..., None], 3, -1).astype(np.uint8)
+    tokens = gabor.energies(images, 8)
+    assert tokens.shape[:3] == (1, 4, 8)
+    np.testing.assert_allclose(tokens.sum(-1), 1, rtol=1e-6)
+    for cluster in gabor.CLUSTERINGS.values():
+        labels = cluster(tokens.reshape(32, -1), 2).reshape(4, 8)
+        assert (labels[:, :4] == labels[0, 0]).all()
+        assert (labels[:, 4:] == labels[0, 7]).all()
+        assert labels[0, 0] != labels[0, 7]
 
 
 def test_profile(tmp_path, capsys):

@@ -240,7 +240,7 @@ class Checkpoints:
     def _remove_temporaries(self) -> None:
         for path in self.directory.iterdir():
             if TEMPORARY in path.name:
-                storage.remove(path)
+                _remove_if_possible(path)
 
     def _room_for(self, step: int, arrays: Mapping[str, jax.Array]) -> bool:
         """Whether a local disk has room; asked first because orbax fails very loudly."""
@@ -298,11 +298,8 @@ class Checkpoints:
         # disk that does not take the note is a reason to remove all the same.
         with contextlib.suppress(OSError):
             checksums.begin(self.directory, str(step))
-        try:
-            storage.remove(self.directory / str(step))
-            storage.remove(checksums.file_of(self.directory, str(step)))
-        except OSError as error:
-            logger.warning("checkpoint %d could not be removed: %s", step, error)
+        if _remove_if_possible(self.directory / str(step)):
+            _remove_if_possible(checksums.file_of(self.directory, str(step)))
 
     # --- verifying
 
@@ -343,6 +340,18 @@ class Checkpoints:
         if self._alone:
             return int(value)
         return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def _remove_if_possible(path: epath.Path) -> bool:
+    """Removes what no run reads, and says whether it could; a thread that was given up, e.g. since
+    the clock jumped past its time limit, may still be writing there. What stays is not complete,
+    so it is ignored, and the next run tries again."""
+    try:
+        storage.remove(path)
+    except OSError as error:
+        logger.warning("%s could not be removed: %s", path, error)
+        return False
+    return True
 
 
 def _arrays(tree: PyTree) -> dict[str, Any]:

@@ -90,8 +90,14 @@ def test_a_runs_weights_are_kept_alone(oscillators_config, oscillators_run, tmp_
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", ["segmentation.png", "oscillators.gif"])
-def test_pictures_are_drawn_from_a_run(name, oscillators_run, tmp_path):
-    make_figures.figures(oscillators_run, tmp_path)
+@pytest.mark.parametrize(
+    ("draw", "name"),
+    [
+        (make_figures.segmentation, "segmentation.png"),
+        (make_figures.follow_oscillators, "oscillators.gif"),
+    ],
+)
+def test_pictures_are_drawn_from_a_run(draw, name, oscillators_run, tmp_path):
+    draw(oscillators_run, tmp_path)
     with Image.open(tmp_path / name) as drawn, Image.open(TOUR.parent / "figures" / name) as kept:
         assert drawn.size == kept.size

@@ -8,17 +8,19 @@ import re
 import resource
 import shutil
 import signal
+import time
 from collections import namedtuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 
 from akorn_jax.errors import UserError
-from akorn_jax.runtime import sharding
+from akorn_jax.runtime import sharding, storage
 from akorn_jax.training import checkpoint, checksums
 from akorn_jax.training.checkpoint import Checkpoints
 
@@ -290,6 +292,47 @@ def test_a_full_disk_while_writing_the_checksums(tmp_path, caplog, monkeypatch):
     save_all(tmp_path, [20])
     assert "checkpoint 20 not saved: [Errno 28] No space left on device" in caplog.text
     assert sorted(p.name for p in tmp_path.iterdir()) == ["10", "10.sha256"]
+
+
+def test_a_step_that_is_given_up_while_it_is_written_costs_only_itself(
+    tmp_path, caplog, monkeypatch
+):
+    """As where the clock jumps past orbax's time limit: its threads write on while we clean up."""
+
+    def late(self):
+        raise TimeoutError("the clock says so")
+
+    def not_empty(path):
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
+
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(10, make_state(10))
+        checkpoints.wait()
+        with monkeypatch.context() as patch:
+            patch.setattr(ocp.AsyncCheckpointer, "wait_until_finished", late)
+            patch.setattr(storage, "remove", not_empty)
+            checkpoints.save(20, make_state(20))
+            checkpoints.wait()
+        assert "checkpoint 20 not saved: the clock says so" in caplog.text
+        assert "20 could not be removed" in caplog.text
+        assert restore(tmp_path).step == 10
+        checkpoints.save(30, make_state(30))
+    assert restore(tmp_path).step == 30
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["10", "10.sha256", "30", "30.sha256"]
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_the_clock_jumps(tmp_path, monkeypatch, hours):
+    true_time = time.time
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        checkpoints.save(10, make_state(10))
+        checkpoints.wait()
+        checkpoints.save(20, make_state(20))
+        monkeypatch.setattr(time, "time", lambda: true_time() + 3600 * hours)
+        checkpoints.save(30, make_state(30))
+    assert restore(tmp_path).step == 30
+    # An hour ahead lies past orbax's time limit: the step that was being written is given up.
+    assert checkpoints.steps() == ([20, 30] if hours < 0 else [10, 30])
 
 
 def test_our_own_bugs_are_raised(tmp_path, monkeypatch):
