@@ -10,7 +10,7 @@ run in turn, round after round, in one process, so that other load on the machin
 
 The default is ClevrTex with up-tiling 4: 4,096 points an image, 256 channels reduced to 128, 11
 clusters, 128x128 pixels. Features are drawn, not computed, except with `--forward`, which runs the
-paper's network on drawn images in both (16 passes an image; minutes on a CPU).
+paper's network on synthetic images in both (16 passes an image; minutes on a CPU).
 """
 
 import argparse
@@ -87,7 +87,7 @@ def overlapped(
 
 
 def network(channels: int, images: int, batch_size: int) -> Callable[[], Iterator[np.ndarray]]:
-    """The features of drawn images by the paper's network for ClevrTex, up-tiled."""
+    """The features of synthetic images by the paper's network for ClevrTex, up-tiled."""
     import jax
     from flax import nnx
 

@@ -11,7 +11,7 @@ classifier on what is then frozen. Evaluation scores both, exports the contrasti
 
     :stable      a peak rate of 1e-3 and gradients clipped to norm 1; the published peak of 0.05 is
                  high for AdamW
-    :procedural  on drawn scenes of parts and wholes
+    :procedural  on synthetic scenes of parts and wholes
     :small       few features, images and steps, to try the machinery on a CPU: with :procedural
 
 86,000 steps of 1,024 images, AdamW with weight decay 5e-4 on one cycle. 64 columns of 128 features:

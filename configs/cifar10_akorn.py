@@ -1,7 +1,7 @@
 """AKOrN on CIFAR-10 (arXiv 2410.13821, section on robust recognition).
 
     python launch.py --config=configs/cifar10_akorn.py --workdir=runs/cifar10_akorn
-    python launch.py --config=configs/cifar10_akorn.py:procedural  # on drawn scenes, to try it
+    python launch.py --config=configs/cifar10_akorn.py:procedural  # on synthetic scenes, to try it
 
 Three layers of 64, 128 and 256 channels, oscillators of dimension 2, T = 3: 7,023,760 parameters.
 Adam 1e-4, 128 images a step, 400 epochs (156,000 steps; the official loop makes a partial batch of

@@ -1,7 +1,7 @@
 """ResNet-18 on CIFAR-10, trained as AKOrN (configs/cifar10_akorn.py): what it is compared with.
 
     python launch.py --config=configs/cifar10_resnet.py --workdir=runs/cifar10_resnet
-    python launch.py --config=configs/cifar10_resnet.py:procedural  # on drawn scenes, to try it
+    python launch.py --config=configs/cifar10_resnet.py:procedural  # on synthetic scenes, to try it
 
 A 3x3 stem without max pool, 11,173,962 parameters. What fools it can be tried on AKOrN:
 --config.eval.robustness.transfer_from=runs/cifar10_resnet. Not measured here.

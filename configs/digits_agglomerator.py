@@ -6,7 +6,7 @@
 
 The first command pre-trains by class (SupCon), the second trains the classifier on what is then
 frozen; both evaluate on the writers that training has not seen. `:small` is the same, which is
-small already; `:procedural` is on drawn scenes of 28x28.
+small already; `:procedural` is on synthetic scenes of 28x28.
 
 Departures from the published settings: 16 columns (no stride in the tokenizer) of 32 features, 64
 numbers of an embedding; 128 images a step; a peak rate of 1e-3; 1,500 steps. 1,000 digits train,

@@ -23,18 +23,18 @@ from configs.families import agglomerator
 
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, agglomerator.VARIANTS)
-    drawn = "procedural" in chosen  # of 48 pixels
+    synthetic = "procedural" in chosen  # of 48 pixels
     config = agglomerator.classes_and_islands(
         "imagenet:agglomerator",
         chosen,
         num_classes=1000,
-        crop=32 if drawn else 256,
-        image_size=32 if drawn else 256,
+        crop=32 if synthetic else 256,
+        image_size=32 if synthetic else 256,
         channels=32,
-        head_pool=1 if drawn else 8,
-        radius=0.0 if drawn else 8.0,
+        head_pool=1 if synthetic else 8,
+        radius=0.0 if synthetic else 8.0,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
     )
-    config.data.loading = "resident" if drawn else "stream"
+    config.data.loading = "resident" if synthetic else "stream"
     return config

@@ -1,4 +1,4 @@
-"""Agglomerator (arXiv 2203.03282) on drawn scenes whose parts and wholes are known.
+"""Agglomerator (arXiv 2203.03282) on synthetic scenes whose parts and wholes are known.
 
     python launch.py --config=configs/part_whole_agglomerator.py --workdir=runs/part_whole
     python launch.py --config=configs/part_whole_agglomerator.py:classify \\
@@ -7,7 +7,7 @@
 
 Scenes of two wholes of two parts of two or three strokes each (datasets/scenes/part_whole.py); the
 class is which two. Evaluation compares the islands of each level with strokes, parts and wholes.
-`:procedural` changes nothing: the data are drawn. `:small` takes minutes on a CPU.
+`:procedural` changes nothing: the data are synthetic. `:small` takes minutes on a CPU.
 
 256 columns of 64 features (the tokenizer halves the image once), the head reads means over squares
 of 2x2 of them; 20,000 steps of 256 scenes, a peak rate of 1e-3. `:small` has 64 columns of 16

@@ -1,7 +1,7 @@
 """AKOrN on Sudoku (arXiv 2410.13821, sec. 5.2).
 
     python launch.py --config=configs/sudoku_akorn.py --config.data.raw_dir=DIR
-    python launch.py --config=configs/sudoku_akorn.py:procedural  # on drawn boards
+    python launch.py --config=configs/sudoku_akorn.py:procedural  # on synthetic boards
     python launch.py --config=configs/sudoku_akorn.py:small       # 4x4, minutes on a CPU
     python launch.py --config=configs/sudoku_akorn.py:small6      # 6x6, :small9 9x9
 
@@ -16,7 +16,7 @@ DIR holds SATNet's features.pt and labels.pt (see datasets/sudoku.py). Published
 T is `--config.eval.options.num_steps=128`, which this recipe sets, K random starts of which that of
 least energy is taken `--config.eval.num_starts=100`. RRN: `--config.eval.datasets=sudoku/rrn`.
 
-Measured here, on drawn boards: docs/results/sudoku.md.
+Measured here, on synthetic boards: docs/results/sudoku.md.
 """
 
 from ml_collections import ConfigDict

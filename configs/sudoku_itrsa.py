@@ -1,7 +1,7 @@
 """ItrSA on Sudoku, a baseline of AKOrN (arXiv 2410.13821).
 
     python launch.py --config=configs/sudoku_itrsa.py --config.data.raw_dir=DIR
-    python launch.py --config=configs/sudoku_itrsa.py:procedural  # on drawn boards
+    python launch.py --config=configs/sudoku_itrsa.py:procedural  # on synthetic boards
     python launch.py --config=configs/sudoku_itrsa.py:small       # 4x4, minutes on a CPU
     python launch.py --config=configs/sudoku_itrsa.py:small6      # 6x6, :small9 9x9
 
@@ -14,7 +14,7 @@ DIR holds SATNet's features.pt and labels.pt (see datasets/sudoku.py). Published
 T is `--config.eval.options.num_steps=32`, which this recipe sets. RRN:
 `--config.eval.datasets=sudoku/rrn`.
 
-Measured here, on drawn boards: docs/results/sudoku.md.
+Measured here, on synthetic boards: docs/results/sudoku.md.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-"""Scenes in the style of CLEVRTex, drawn here; not ClevrTex, and scores on them are not its.
+"""Synthetic scenes in the style of CLEVRTex; not ClevrTex, and scores on them are not its.
 
 The configs are ClevrTex's variants, the records have its fields, and there are as many scenes as
 were published; one split holds them in index order.
@@ -23,7 +23,7 @@ class ClevrtexLike(MultiObjectBuilder):
     BUILDER_CONFIGS = tuple(
         Variant(
             name=name,
-            description=f"Drawn in the style of CLEVRTex's {name}.",
+            description=f"Synthetic scenes in the style of CLEVRTex's {name}.",
             schema=clevrtex.SCHEMA,
             draw=functools.partial(scenes.batch, variant=name),
             num_scenes=NUM_SCENES.get(name, 20_000),

@@ -25,7 +25,7 @@ _VOCABULARIES = {"shape": ["none", *scenes.SHAPES]}  # dSprites' codes
 
 
 def _variants(kind: str) -> tuple[Variant, Variant]:
-    """The published file and its drawn counterpart."""
+    """The published file and its synthetic counterpart."""
     schema = schemas.find(f"multi_dsprites/{kind}")
     published = Variant(
         name=kind,

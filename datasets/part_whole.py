@@ -1,6 +1,6 @@
 """Part-whole scenes: two wholes made of parts made of strokes, with the truth of every level.
 
-Drawn here, for models that make hierarchies of an image (arXiv 2203.03282); see
+Synthetic, for models that make hierarchies of an image (arXiv 2203.03282); see
 `datasets/scenes/part_whole.py`. The config's number is the picture's side. `label` says which two
 wholes are there.
 """

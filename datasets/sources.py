@@ -1,4 +1,4 @@
-"""Where the records of a split come from: a published file, or scenes drawn here."""
+"""Where the records of a split come from: a published file, or synthetic scenes."""
 
 import dataclasses
 import errno

@@ -1,4 +1,4 @@
-"""Sudoku boards: SATNet's (arXiv 1905.12149), RRN's hard ones (arXiv 1711.08028), and drawn ones.
+"""Sudoku boards: SATNet's (arXiv 1905.12149), RRN's hard ones (arXiv 1711.08028), synthetic ones.
 
 `satnet` reads `features.pt` and `labels.pt`, 10,000 boards of 31 to 42 givens in file order; `rrn`
 reads `train.csv`, `valid.csv` and `test.csv`, boards of 17 to 34. `config.data.raw_dir` is where

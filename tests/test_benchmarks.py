@@ -161,6 +161,7 @@ def test_the_baseline_is_chosen_by_system(tmp_path, monkeypatch):
     assert clones.variants(step.recipe("configs/tetrominoes_slot_attention.py", 4)) == ()
 
 
+@pytest.mark.slow
 def test_throughput(tmp_path, data_dir):
     path = tmp_path / "throughput.json"
     options = ["--recipes", "configs/demo.py", "--images=16", "--scenes=128", "--interval=2"]
@@ -172,6 +173,7 @@ def test_throughput(tmp_path, data_dir):
     assert result["limits"].keys() == {"products"}  # what a CPU's memory allows is not known
 
 
+@pytest.mark.slow
 def test_devices_share_the_work_and_change_nothing(tmp_path):
     path = tmp_path / "devices.json"
     devices.main(["--recipe=configs/demo.py", "--images=32", f"--output={path}", *SMALL])

@@ -40,8 +40,19 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def pictures(tmp_path):
+    return three(tmp_path / "pictures")
+
+
+@pytest.fixture(scope="module")
+def segmented(run, tmp_path_factory):
+    """Pictures and what was made of them, to look at."""
+    directory = tmp_path_factory.mktemp("segmented")
+    folder = three(directory / "pictures")
+    return folder, segment.segment(*run, str(folder), directory / "out")
+
+
+def three(folder):
     rng = np.random.default_rng(0)
-    folder = tmp_path / "pictures"
     (folder / "sub").mkdir(parents=True)
     for name, shape in {"a.png": (20, 30, 3), "b.jpg": (64, 48, 3), "sub/c.png": (9, 9)}.items():
         Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(folder / name)
@@ -57,8 +68,8 @@ def labels_of(out):
     return label_maps.read(out / "labels")
 
 
-def test_every_picture_at_its_own_size(run, pictures, tmp_path):
-    out = segment.segment(*run, str(pictures), tmp_path / "out")
+def test_every_picture_at_its_own_size(segmented):
+    _, out = segmented
     notes = notes_of(out)
     assert [note["file"] for note in notes] == ["a.png", "b.jpg", "sub/c.png"]
     coco = COCO(out / "coco.json")
@@ -81,19 +92,19 @@ def test_every_picture_at_its_own_size(run, pictures, tmp_path):
             assert 0 < item["score"] <= 1
 
 
-def test_the_scorer_reads_what_was_written(run, pictures, tmp_path):
+def test_the_scorer_reads_what_was_written(segmented):
     """Labels and COCO pair by name with anybody's masks, and hold the same segments."""
-    out = segment.segment(*run, str(pictures), tmp_path / "out")
+    _, out = segmented
     maps, coco = labels_of(out), label_maps.read(out / "coco.json")
     assert sorted(maps) == sorted(coco) == ["a", "b", "sub/c"]
     for name in maps:
         assert metrics.ari(maps[name][None], coco[name][None]) == 1
 
 
-def test_python_gives_the_same_arrays(run, pictures, tmp_path):
+def test_python_gives_the_same_arrays(run, segmented):
     import akorn_jax
 
-    out = segment.segment(*run, str(pictures), tmp_path / "out")
+    pictures, out = segmented
     files = [pictures / note["file"] for note in notes_of(out)]
     images = [segment.read(file) for file in files]
     loaded = akorn_jax.load_run(run[1])

@@ -1,5 +1,6 @@
 """The loop: it learns, resumes exactly, and is the same program on any number of devices."""
 
+import functools
 import json
 
 import jax
@@ -38,25 +39,25 @@ def assert_same(a, b, **tolerance):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
 
 
-def test_an_interrupted_run_ends_as_one_that_was_not(tiny, tmp_path):
-    tiny.mesh.data, tiny.mesh.fsdp = 1, -1
-    assert train(tiny, epath.Path(tmp_path / "whole")) is Outcome.DONE
-    whole = final_state(tiny, tmp_path / "whole")
+def test_an_interrupted_run_ends_as_one_that_was_not(quick, tmp_path):
+    quick.mesh.data, quick.mesh.fsdp = 1, -1
+    assert train(quick, epath.Path(tmp_path / "whole")) is Outcome.DONE
+    whole = final_state(quick, tmp_path / "whole")
     assert whole.step == 12
     losses = scalars(tmp_path / "whole", "train/loss")
     assert sorted(losses) == [4, 8, 12]
 
-    tiny.max_hours = 1e-9  # over after the first step
-    assert train(tiny, epath.Path(tmp_path / "parts")) is Outcome.TIME_LIMIT
-    assert final_state(tiny, tmp_path / "parts").step == 1
-    tiny.max_hours = 0.0
-    assert train(tiny, epath.Path(tmp_path / "parts")) is Outcome.DONE
-    parts = final_state(tiny, tmp_path / "parts")
+    quick.max_hours = 1e-9  # over after the first step
+    assert train(quick, epath.Path(tmp_path / "parts")) is Outcome.TIME_LIMIT
+    assert final_state(quick, tmp_path / "parts").step == 1
+    quick.max_hours = 0.0
+    assert train(quick, epath.Path(tmp_path / "parts")) is Outcome.DONE
+    parts = final_state(quick, tmp_path / "parts")
     assert_same(parts.state, whole.state, rtol=0, atol=0)
 
     # And a run that is already done does nothing more.
-    assert train(tiny, epath.Path(tmp_path / "parts")) is Outcome.DONE
-    assert final_state(tiny, tmp_path / "parts").step == 12
+    assert train(quick, epath.Path(tmp_path / "parts")) is Outcome.DONE
+    assert final_state(quick, tmp_path / "parts").step == 12
 
 
 def setup(config, mesh):
@@ -79,28 +80,34 @@ def rows(num_steps, batch_size=8):
     return order.reshape(num_steps, batch_size).astype(np.int32)
 
 
-@pytest.fixture(params=["akorn", "slots"])
-def either(request, tiny):
-    """A small AKOrN, and a small Slot Attention whose norm looks at the whole batch."""
-    if request.param == "akorn":
-        return tiny
-    config = tetrominoes_slot_attention.get_config("batch_norm,procedural")
-    config.model.update(image_size=8, channels=4, slot_size=4, hidden_size=4, num_layers=1)
-    config.batch_size = 8
-    return config
+@pytest.fixture(scope="module", params=["akorn", "slots"])
+def step_on(request, make_tiny):
+    """`step_on(data, fsdp)`: a step on a mesh; state, metrics, and the FLOPs of a device.
+
+    Of a small AKOrN, and of a small Slot Attention whose norm looks at the whole batch.
+    """
+    config = make_tiny()
+    if request.param == "slots":
+        config = tetrominoes_slot_attention.get_config("batch_norm,procedural")
+        config.model.update(image_size=8, channels=4, slot_size=4, hidden_size=4, num_layers=1)
+        config.batch_size = 8
+
+    @functools.cache
+    def step(data, fsdp):
+        mesh = sharding.make_mesh({"data": data, "fsdp": fsdp}, jax.devices()[: data * fsdp])
+        state, update = setup(config, mesh)
+        source = jax.device_put(scenes(size=config.model.image_size), sharding.batch_sharding(mesh))
+        chosen = jax.device_put(rows(1), sharding.replicated(mesh))
+        compiled = update.lower(state, source, chosen).compile()
+        return *compiled(state, source, chosen), compiled.cost_analysis()["flops"]
+
+    return step
 
 
 @pytest.mark.parametrize("shape", [(8, 1), (1, 8), (4, 2)])
-def test_eight_devices_are_one(either, shape):
-    one = sharding.make_mesh({"data": 1, "fsdp": 1}, jax.devices()[:1])
-    eight = sharding.make_mesh({"data": shape[0], "fsdp": shape[1]})
-    results = []
-    for mesh in (one, eight):
-        state, update = setup(either, mesh)
-        source = scenes(size=either.model.image_size)
-        source = jax.device_put(source, sharding.batch_sharding(mesh))
-        results.append(update(state, source, jax.device_put(rows(1), sharding.replicated(mesh))))
-    (state, metrics), (state8, metrics8) = results
+def test_eight_devices_are_one(step_on, shape):
+    state, metrics, _ = step_on(1, 1)
+    state8, metrics8, _ = step_on(*shape)
     np.testing.assert_allclose(metrics["loss"], metrics8["loss"], rtol=1e-5)
     np.testing.assert_allclose(metrics["grad_norm"], metrics8["grad_norm"], rtol=1e-5)
     # Adam's first moment is the gradient.
@@ -109,17 +116,21 @@ def test_eight_devices_are_one(either, shape):
     assert_same(state.buffers, state8.buffers, rtol=1e-5)
 
 
-def test_every_device_does_its_share(tiny):
+@pytest.mark.parametrize("step_on", ["akorn"], indirect=True)
+def test_every_device_does_its_share(step_on):
     """Of the work: rows gathered from a sharded array are not by themselves sharded."""
-    one = sharding.make_mesh({"data": 1, "fsdp": 1}, jax.devices()[:1])
-    eight = sharding.make_mesh({"data": 8, "fsdp": 1})
-    flops = []
-    for mesh in (one, eight):
-        state, update = setup(tiny, mesh)
-        source = jax.device_put(scenes(), sharding.batch_sharding(mesh))
-        chosen = jax.device_put(rows(1), sharding.replicated(mesh))
-        flops.append(update.lower(state, source, chosen).compile().cost_analysis()["flops"])
-    assert flops[1] < 0.25 * flops[0]
+    assert step_on(8, 1)[-1] < 0.25 * step_on(1, 1)[-1]
+
+
+@pytest.mark.parametrize("step_on", ["akorn"], indirect=True)
+def test_bfloat16_computes_in_it_and_keeps_float32(step_on, tiny):
+    _, expected, _ = step_on(1, 1)
+    tiny.dtype = "bfloat16"
+    state, update = setup(tiny, sharding.make_mesh(tiny.mesh))
+    state, metrics = update(state, scenes(), rows(1))
+    assert metrics["loss"][0] != expected["loss"][0]
+    np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=0.05)
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
 
 
 def test_several_steps_a_call_are_the_same_steps(tiny):
@@ -136,18 +147,6 @@ def test_several_steps_a_call_are_the_same_steps(tiny):
     np.testing.assert_allclose(metrics3["loss"], losses, rtol=1e-5)
     assert_same(state3.params, state.params, atol=1e-5)
     assert int(state3.step) == 3
-
-
-def test_bfloat16_computes_in_it_and_keeps_float32(tiny):
-    mesh = sharding.make_mesh({"data": 1, "fsdp": 1}, jax.devices()[:1])
-    state, update = setup(tiny, mesh)
-    _, expected = update(state, scenes(), rows(1))
-    tiny.dtype = "bfloat16"
-    state, update = setup(tiny, mesh)
-    state, metrics = update(state, scenes(), rows(1))
-    assert metrics["loss"][0] != expected["loss"][0]
-    np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=0.05)
-    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
 
 
 class Diverging(Task):

@@ -62,11 +62,16 @@ class Part:
     def dtype(self) -> jnp.dtype:
         return self.whole.dtype
 
-    def __getitem__(self, where: Any) -> jnp.ndarray:
-        return self.whole[self.index][where]
+    # By NumPy: JAX would compile a program for every index and shape.
+    def __getitem__(self, where: Any) -> np.ndarray:
+        return np.asarray(self.whole[...])[self.index][where]
 
     def __setitem__(self, where: Any, value: jnp.ndarray) -> None:
-        self.whole[self.index] = self[...].at[where].set(value)
+        whole = np.array(self.whole[...])
+        part = whole[self.index]
+        part[where] = value
+        whole[self.index] = part
+        self.whole[...] = jnp.asarray(whole)
 
 
 def below(prefix: str, entries: Iterable[Entry]) -> list[Entry]:

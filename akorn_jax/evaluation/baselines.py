@@ -5,10 +5,12 @@ tiles are bevelled, raw RGB would make these baselines weaker than they need be.
 objects only where it beats the best of them, above all on scenes in which colours repeat
 (`repeats_color`).
 
-All functions take images uint8 `[B, H, W, 3]` and return int32 label maps `[B, H, W]` from 0. NumPy
-and SciPy only: worker processes import this module and should not import JAX.
+All functions take images uint8 `[B, H, W, 3]` and return int32 label maps `[B, H, W]` from 0. Those
+that cluster take worker processes; without, this process does the work. NumPy and SciPy only: the
+workers import this module and should not import JAX.
 """
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -45,7 +47,7 @@ def position(images: Array, num_clusters: int) -> Array:
 
 
 def token_colors(
-    images: Array, num_clusters: int, *, patch_size: int, num_workers: int = 0
+    images: Array, num_clusters: int, *, patch_size: int, workers: Workers | None = None
 ) -> Array:
     """Mean colours of the patches, clustered: what a model could do that sees one patch a token.
 
@@ -53,11 +55,11 @@ def token_colors(
         ValueError: the patch size does not divide the image size.
     """
     _check_patches(images, patch_size)
-    return _each(_token_colors, images, num_clusters, patch_size, num_workers=num_workers)
+    return _each(_token_colors, images, num_clusters, patch_size, workers=workers)
 
 
 def token_textures(
-    images: Array, num_clusters: int, *, patch_size: int, num_workers: int = 0
+    images: Array, num_clusters: int, *, patch_size: int, workers: Workers | None = None
 ) -> Array:
     """First-order texture: the mean and the deviation of each patch's colours, clustered.
 
@@ -67,20 +69,20 @@ def token_textures(
         ValueError: the patch size does not divide the image size.
     """
     _check_patches(images, patch_size)
-    return _each(_token_textures, images, num_clusters, patch_size, num_workers=num_workers)
+    return _each(_token_textures, images, num_clusters, patch_size, workers=workers)
 
 
-def pixel_colors(images: Array, num_clusters: int, *, num_workers: int = 0) -> Array:
+def pixel_colors(images: Array, num_clusters: int, *, workers: Workers | None = None) -> Array:
     """Colours of the pixels, clustered."""
-    return _each(_pixel_colors, images, num_clusters, num_workers=num_workers)
+    return _each(_pixel_colors, images, num_clusters, workers=workers)
 
 
-def color_components(images: Array, num_clusters: int, *, num_workers: int = 0) -> Array:
+def color_components(images: Array, num_clusters: int, *, workers: Workers | None = None) -> Array:
     """Connected regions of the clusters of `pixel_colors`, 4 neighbours to a pixel.
 
     The `num_clusters` largest are kept; smaller ones join the largest, which is label 0.
     """
-    return _each(_color_components, images, num_clusters, num_workers=num_workers)
+    return _each(_color_components, images, num_clusters, workers=workers)
 
 
 def repeats_color(color: Array, visibility: Array, *, first_object: int = 1) -> Array:
@@ -102,9 +104,12 @@ def repeats_color(color: Array, visibility: Array, *, first_object: int = 1) -> 
     return same.sum((1, 2)) > visible.sum(1)  # each object is the same as itself
 
 
-def _each(function: Callable[..., Array], images: Array, *args: int, num_workers: int) -> Array:
-    with Workers(num_workers) as workers:
-        return np.stack(list(workers.imap(function, ((image, *args) for image in images))))
+def _each(
+    function: Callable[..., Array], images: Array, *args: int, workers: Workers | None
+) -> Array:
+    items = ((image, *args) for image in images)
+    maps = itertools.starmap(function, items) if workers is None else workers.imap(function, items)
+    return np.stack(list(maps))
 
 
 def _check_patches(images: Array, patch_size: int) -> None:

@@ -16,6 +16,7 @@ from akorn_jax.errors import UserError
 from akorn_jax.evaluation import base, baselines
 from akorn_jax.evaluation.clustering import upsample_nearest
 from akorn_jax.evaluation.result import Result, Scores, summarize
+from akorn_jax.evaluation.workers import Workers
 from akorn_jax.metrics import ari, fg_ari
 from akorn_jax.outputs import ModelOutput
 
@@ -62,11 +63,10 @@ class Evaluator(base.Evaluator):
                     scores[CONTROL] = _of_levels(np.roll(labels, 1, axis=0), truths, None)
         num_levels = labels.shape[1]
         if self.config.eval.baselines and truths and examples.images is not None:
-            regions = baselines.color_components(
-                examples.images,
-                self.config.data.num_clusters,
-                num_workers=self.config.eval.num_workers or None,
-            )
+            with Workers(self.config.eval.num_workers or None) as workers:
+                regions = baselines.color_components(
+                    examples.images, self.config.data.num_clusters, workers=workers
+                )
             scores["color regions"] = _against(regions, truths, "")
         trained = scores["trained"]
         methods = {name: summarize(s) for name, s in scores.items()}

@@ -17,6 +17,7 @@ from akorn_jax.errors import UserError
 from akorn_jax.evaluation import base, baselines, plots
 from akorn_jax.evaluation.predict import collect
 from akorn_jax.evaluation.result import Result, summarize
+from akorn_jax.evaluation.workers import Workers
 from akorn_jax.outputs import ModelOutput
 
 Array = jax.Array
@@ -195,7 +196,8 @@ def constant_count(true: Sequence[np.ndarray]) -> dict[str, float]:
 
 def color_components(images: np.ndarray, num_clusters: int, num_workers: int = 0) -> Detections:
     """The boxes around regions of one colour, but for the largest, as if all were present."""
-    maps = baselines.color_components(images, num_clusters, num_workers=num_workers or None)
+    with Workers(num_workers or None) as workers:
+        maps = baselines.color_components(images, num_clusters, workers=workers)
     boxes = true_boxes(maps)  # label 0 is the largest region
     most = max(1, *map(len, boxes))
     return Detections(

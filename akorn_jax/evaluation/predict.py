@@ -82,11 +82,15 @@ def predict(
         ctx = (jnp.asarray(step, jnp.int32), jax.random.fold_in(key, first + start), task_state)
         output = _forward(graphdef, task, reduce, factor, starts, static, state, batch, ctx)
         if last is not None:
-            yield jax.device_get(last)
-        places = wanted[(wanted >= start) & (wanted < start + size)] - start
-        last = jax.tree.map(lambda array, places=places: array[places], output)
+            yield _rows(*last)
+        last = output, wanted[(wanted >= start) & (wanted < start + size)] - start
     if last is not None:
-        yield jax.device_get(last)
+        yield _rows(*last)
+
+
+def _rows(output: PyTree, rows: np.ndarray) -> PyTree:
+    """Some rows on the host; the device would compile a program for every shape to choose them."""
+    return jax.tree.map(lambda array: array[rows], jax.device_get(output))
 
 
 def collect(kept: Iterator[PyTree]) -> PyTree:

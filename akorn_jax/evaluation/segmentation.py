@@ -215,15 +215,15 @@ def compare(examples: Examples, labels: np.ndarray) -> Scores:
 
 def baseline_maps(examples: Examples, config: ConfigDict) -> dict[str, np.ndarray]:
     """Label maps `[N, H, W]` that need no model: a score means what it adds to theirs."""
-    images, clusters = examples.images, config.data.num_clusters
-    workers = {"num_workers": config.eval.num_workers or None}
-    maps = {"position": baselines.position(images, clusters)}
-    if "patch_size" in config.model:
-        patches = {"patch_size": config.model.patch_size, **workers}
-        maps["token colors"] = baselines.token_colors(images, clusters, **patches)
-        maps["token textures"] = baselines.token_textures(images, clusters, **patches)
-    maps["pixel colors"] = baselines.pixel_colors(images, clusters, **workers)
-    maps["color components"] = baselines.color_components(images, clusters, **workers)
+    scenes = examples.images, config.data.num_clusters
+    maps = {"position": baselines.position(*scenes)}
+    with Workers(config.eval.num_workers or None) as workers:
+        if "patch_size" in config.model:
+            patches = {"patch_size": config.model.patch_size, "workers": workers}
+            maps["token colors"] = baselines.token_colors(*scenes, **patches)
+            maps["token textures"] = baselines.token_textures(*scenes, **patches)
+        maps["pixel colors"] = baselines.pixel_colors(*scenes, workers=workers)
+        maps["color components"] = baselines.color_components(*scenes, workers=workers)
     return maps
 
 

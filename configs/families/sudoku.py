@@ -10,7 +10,7 @@ from configs.protocols import protocol
 from configs.published import published
 
 VARIANTS = ("small", "small6", "small9", "procedural")
-# Small variant -> its drawn boards, their side, and boards per step.
+# Small variant -> its synthetic boards, their side, and boards per step.
 _SMALL = {
     "small": ("procedural_4x4", 4, 100),
     "small6": ("procedural_6x6", 6, 50),
@@ -21,7 +21,7 @@ _SMALL = {
 def boards(
     name: str, chosen: set[str], learning_rate: float, *, test_steps: int, **model: Any
 ) -> ConfigDict:
-    """100 epochs of SATNet's 9,000 boards, or a small network on drawn boards.
+    """100 epochs of SATNet's 9,000 boards, or a small network on synthetic boards.
 
     Args:
         name: of the model.

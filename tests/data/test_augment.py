@@ -61,7 +61,12 @@ def test_hue_of_gray_is_gray():
 
 def test_boxes_fit_and_have_the_areas_asked_for():
     chances = jax.random.uniform(jax.random.key(0), (4000, 22))
-    box = jax.vmap(lambda u: jnp.stack(augment.random_box(u, (64, 64), (0.08, 1.0), (0.75, 4 / 3))))
+
+    @jax.jit
+    @jax.vmap
+    def box(u):
+        return jnp.stack(augment.random_box(u, (64, 64), (0.08, 1.0), (0.75, 4 / 3)))
+
     top, left, h, w = np.asarray(box(chances)).T
     assert (top >= 0).all()
     assert (left >= 0).all()
@@ -110,25 +115,26 @@ def test_every_order_of_the_jitter(order, place):
     np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
+def view_of(images, **options):
+    """One view of each image, whole."""
+    augmentation = augment.Augmentation(8, scale=(1.0, 1.0), ratio=(1.0, 1.0), **options)
+    views = jax.jit(lambda images: augment.views(augmentation, jax.random.key(0), images, 1))
+    return views(images)[:, 0]
+
+
 def test_jitter_happens_with_its_probability():
-    whole = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0), "grayscale": 0.0}
     images = jnp.array(RNG.integers(0, 256, (300, 8, 8, 3), np.uint8))
-    view = augment.views(augment.Augmentation(8, **whole), jax.random.key(0), images, 1)[:, 0]
+    view = view_of(images, grayscale=0.0)
     still = jnp.max(jnp.abs(view - images / 255.0), axis=(1, 2, 3)) < 1e-5
     assert abs(float(jnp.mean(still)) - 0.2) < 0.07
 
 
 def test_grayscale_and_flip_probabilities():
     images = jnp.array(RNG.integers(0, 256, (300, 8, 8, 3), np.uint8))
-    whole = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0), "jitter": 0.0}
-    gray = augment.views(
-        augment.Augmentation(8, **whole, grayscale=0.2), jax.random.key(0), images, 1
-    )[:, 0]
+    gray = view_of(images, jitter=0.0, grayscale=0.2)
     share = float(jnp.mean(jnp.all(jnp.ptp(gray, axis=-1) < 1e-6, axis=(1, 2))))
     assert abs(share - 0.2) < 0.07
     plain = images / 255.0
-    flip = augment.views(
-        augment.Augmentation(8, **whole, grayscale=0.0, flip=0.5), jax.random.key(0), images, 1
-    )[:, 0]
+    flip = view_of(images, jitter=0.0, grayscale=0.0, flip=0.5)
     mirrored = jnp.max(jnp.abs(flip - plain[:, :, ::-1]), axis=(1, 2, 3)) < 1e-5
     assert abs(float(jnp.mean(mirrored)) - 0.5) < 0.1

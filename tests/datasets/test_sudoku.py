@@ -1,4 +1,4 @@
-"""Drawn boards have one solution and the givens asked for; published files give what is in them."""
+"""Synthetic boards have one solution and the givens asked for; published files give their own."""
 
 import zipfile
 from pathlib import Path

@@ -5,6 +5,7 @@ import pytest
 
 from akorn_jax import metrics
 from akorn_jax.evaluation import baselines
+from akorn_jax.evaluation.workers import Workers
 from datasets.scenes import tetrominoes, textured_sprites
 
 
@@ -89,9 +90,9 @@ def test_token_textures_tell_contrast_and_not_arrangement():
 
 def test_workers_change_nothing(scene):
     images = scene[0].repeat(3, 0)
-    np.testing.assert_array_equal(
-        baselines.pixel_colors(images, 3, num_workers=1), baselines.pixel_colors(images, 3)
-    )
+    with Workers(1) as workers:
+        there = baselines.pixel_colors(images, 3, workers=workers)
+    np.testing.assert_array_equal(there, baselines.pixel_colors(images, 3))
 
 
 def test_repeats_color():

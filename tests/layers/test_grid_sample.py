@@ -1,12 +1,16 @@
 """Laws of sampling at arbitrary points; parity is in tests/parity/test_sprite_components.py."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from akorn_jax.layers.grid_sample import affine_points, grid_sample, projective_points
-from akorn_jax.layers.spatial_transformer import pixel_centers, resample
+from akorn_jax.layers import grid_sample as sampling
+from akorn_jax.layers import spatial_transformer
 
+affine_points = jax.jit(sampling.affine_points, static_argnums=1)
+projective_points = jax.jit(sampling.projective_points, static_argnums=1)
+grid_sample = jax.jit(sampling.grid_sample, static_argnames="padding")
 RNG = np.random.default_rng(0)
 IMAGES = jnp.asarray(RNG.random((2, 5, 7, 3), np.float32))
 IDENTITY = jnp.eye(2, 3)
@@ -22,8 +26,15 @@ def test_the_identity_gives_the_image(padding):
 def test_upright_maps_are_those_of_the_separable_transformer(padding):
     theta = jnp.array([[1.7, 0, 0.3], [0, 0.6, -0.2]])
     sampled = grid_sample(IMAGES, affine_points(theta, (4, 6)), padding=padding)
-    rows, columns = 0.6 * pixel_centers(4) - 0.2, 1.7 * pixel_centers(6) + 0.3
-    expected = resample(IMAGES, rows, columns, padding=padding)
+
+    @jax.jit
+    def resampled(images):
+        rows, columns = (spatial_transformer.pixel_centers(n) for n in (4, 6))
+        return spatial_transformer.resample(
+            images, 0.6 * rows - 0.2, 1.7 * columns + 0.3, padding=padding
+        )
+
+    expected = resampled(IMAGES)
     np.testing.assert_allclose(sampled, expected, atol=1e-6)
 
 

@@ -40,6 +40,7 @@ def test_bfloat16_hardly_turns_the_gradient():
     images = jax.random.uniform(jax.random.key(0), (8, 16, 16, 3))
     target = jax.random.normal(jax.random.key(1), (8, 16))
 
+    @jax.jit
     @jax.grad
     def gradient(params):
         model = nnx.merge(graphdef, params, buffers, copy=True)

@@ -1,5 +1,7 @@
 """Laws of Slot Attention, and an independent version of it in NumPy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +24,7 @@ def make(aggregation="mean", gradient="unrolled", num_slots=K):
     rng = np.random.default_rng(0)
     # Mostly positive, as scales and variances are.
     numbers = jax.tree.map(lambda a: rng.uniform(0.1 if a.ndim == 0 else -0.5, 0.8, a.shape), state)
-    return nnx.merge(graphdef, jax.tree.map(jnp.float32, numbers))
+    return nnx.merge(graphdef, jax.tree.map(lambda a: jnp.asarray(np.float32(a)), numbers))
 
 
 @pytest.fixture
@@ -32,13 +34,17 @@ def tokens():
 
 
 def run(layer, x, slots, **call):
-    """The call, compiled as a whole; running statistics stay."""
+    """The call, compiled as a whole, once per kind; running statistics stay."""
     graphdef, state = nnx.split(layer)
+    return compiled(graphdef, tuple(call.items()))(state, x, slots)
 
+
+@functools.cache
+def compiled(graphdef, call):
     def forward(state, x, slots):
-        return nnx.merge(graphdef, state, copy=True)(x, slots, **call)
+        return nnx.merge(graphdef, state, copy=True)(x, slots, **dict(call))
 
-    return jax.jit(forward)(state, x, slots)
+    return jax.jit(forward)
 
 
 def in_numpy(layer, x, slots, num_iterations, train):

@@ -7,6 +7,8 @@ import pytest
 
 from akorn_jax.layers import spatial_transformer as st
 
+extract = jax.jit(st.extract, static_argnums=2)
+place = jax.jit(st.place, static_argnums=2)
 IDENTITY = jnp.array([1.0, 1.0, 0.0, 0.0])
 
 
@@ -17,7 +19,7 @@ def ramp(height, width):
 
 def test_a_glimpse_of_a_linear_image_is_linear():
     where = jnp.array([0.5, 0.3, 0.1, -0.2])
-    glimpse = st.extract(ramp(16, 12), where, (5, 7))
+    glimpse = extract(ramp(16, 12), where, (5, 7))
     sx, sy, tx, ty = where
     expected = 2 * (sy * st.pixel_centers(5)[:, None] + ty) + sx * st.pixel_centers(7) + tx - 0.5
     np.testing.assert_allclose(glimpse[..., 0], expected, atol=1e-5)
@@ -27,25 +29,25 @@ def test_placing_inverts_extracting():
     """A box of whole pixels: the canvas shows that part of the image, and nothing around it."""
     image = jax.random.normal(jax.random.key(0), (8, 8, 3))
     where = jnp.array([0.5, 0.25, 0.25, -0.25])  # rows 2 to 4, columns 3 to 7
-    glimpse = st.extract(image, where, (2, 4))
+    glimpse = extract(image, where, (2, 4))
     np.testing.assert_allclose(glimpse, image[2:4, 3:7], atol=1e-6)
     inside = np.zeros((8, 8, 1))
     inside[2:4, 3:7] = 1
-    np.testing.assert_allclose(st.place(glimpse, where, (8, 8)), image * inside, atol=1e-6)
+    np.testing.assert_allclose(place(glimpse, where, (8, 8)), image * inside, atol=1e-6)
 
 
 def test_boxes_broadcast_against_images():
     images = jax.random.normal(jax.random.key(0), (2, 6, 6, 3))
     where = jax.random.uniform(jax.random.key(1), (2, 4, 4), minval=0.2, maxval=0.8)
-    together = st.extract(images[:, None], where, (3, 3))
-    apart = [[st.extract(images[b], where[b, n], (3, 3)) for n in range(4)] for b in range(2)]
+    together = extract(images[:, None], where, (3, 3))
+    apart = [[extract(images[b], where[b, n], (3, 3)) for n in range(4)] for b in range(2)]
     np.testing.assert_allclose(together, np.array(apart), atol=1e-6)
 
 
 def test_a_box_outside_shows_and_leaves_nothing():
     outside = jnp.array([0.3, 0.3, 2.0, 0.0])
-    assert not st.extract(jnp.ones((8, 8, 1)), outside, (4, 4)).any()
-    assert not st.place(jnp.ones((4, 4, 1)), outside, (8, 8)).any()
+    assert not extract(jnp.ones((8, 8, 1)), outside, (4, 4)).any()
+    assert not place(jnp.ones((4, 4, 1)), outside, (8, 8)).any()
 
 
 def test_weights_of_a_point_sum_to_one_inside():
@@ -61,7 +63,7 @@ def test_weights_of_a_point_sum_to_one_inside():
 
 def test_gradient_of_a_box_is_that_of_what_it_shows():
     """Moving a box over a linear image changes the glimpse by the image's slope."""
-    move = jax.jacobian(lambda where: st.extract(ramp(16, 16), where, (4, 4)).mean())
+    move = jax.jacobian(lambda where: extract(ramp(16, 16), where, (4, 4)).mean())
     np.testing.assert_allclose(move(0.5 * IDENTITY), [0, 0, 1, 2], atol=1e-4)
 
 

@@ -1,5 +1,7 @@
 """DINOSAUR: what is frozen stays, slots may change in number, bad input is one line."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from akorn_jax.models.dinosaur import Model
 from akorn_jax.models.vit import Model as ViT
 from akorn_jax.runtime.tree_paths import by_name
 from akorn_jax.training import train_state
+from tests.parity import tensors
 
 VIT = {"name": "vit", "image_size": 16, "patch_size": 8, "width": 12, "depth": 1, "heads": 2}
 FIELDS = {name: value for name, value in VIT.items() if name != "name"}
@@ -22,6 +25,7 @@ SMALL = {
     "hidden_size": 8,
     "decoder_size": 8,
 }
+filled = functools.partial(tensors.filled, scale=0.3)
 IMAGES = np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
 
 
@@ -29,19 +33,16 @@ def make(encoder=VIT, **fields):
     return Model(encoder=encoder, **{**SMALL, **fields}, rngs=nnx.Rngs(0))
 
 
-def filled(make):
-    """A model with random weights; its own initialisers would be compiled one by one."""
-    graphdef, state = nnx.split(nnx.eval_shape(make))
-    rng = np.random.default_rng(0)
-    arrays = jax.tree.map(lambda a: jnp.asarray(rng.normal(0, 0.3, a.shape), a.dtype), state)
-    return nnx.merge(graphdef, arrays)
-
-
 def call(model, inputs, **options):
-    """The output, compiled once."""
+    """The output, compiled once per kind of model and call."""
     graphdef, state = nnx.split(model)
+    return compiled(graphdef, tuple(options.items()))(state, inputs)
+
+
+@functools.cache
+def compiled(graphdef, options):
     key = jax.random.key(1)
-    return jax.jit(lambda s, x: nnx.merge(graphdef, s)(x, key=key, **options))(state, inputs)
+    return jax.jit(lambda s, x: nnx.merge(graphdef, s)(x, key=key, **dict(options)))
 
 
 @pytest.mark.parametrize("encoder", [VIT, AKORN], ids=["vit", "akorn"])

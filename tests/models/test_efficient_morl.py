@@ -29,7 +29,7 @@ def make(**chosen):
     rng = np.random.default_rng(0)
     shapes = nnx.eval_shape(lambda: efficient_morl.Model(**{**SIZES, **chosen}, rngs=nnx.Rngs(0)))
     graphdef, state = nnx.split(shapes)
-    numbers = jax.tree.map(lambda a: jnp.float32(0.3 * rng.normal(size=a.shape)), state)
+    numbers = jax.tree.map(lambda a: jnp.asarray(np.float32(0.3 * rng.normal(size=a.shape))), state)
     return nnx.merge(graphdef, numbers)
 
 

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from akorn_jax.models import gnm
+from tests.parity.tensors import filled
 
 TINY = {
     "image_size": 16,
@@ -31,7 +32,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def model():
-    return gnm.Model(**TINY, rngs=nnx.Rngs(0))
+    return filled(lambda: gnm.Model(**TINY, rngs=nnx.Rngs(0)))
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """What SLATE promises."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from akorn_jax.convert import load_official, to_official
 from akorn_jax.errors import UserError
 from akorn_jax.layers.noise import Noise
 from akorn_jax.models import slate
+from tests.parity.tensors import empty, filled
 
 SIZES = {
     "image_size": 8,
@@ -25,7 +28,7 @@ KEY = jax.random.key(0)
 
 
 def make(**chosen):
-    return slate.Model(**{**SIZES, **chosen}, rngs=nnx.Rngs(0))
+    return filled(lambda: slate.Model(**{**SIZES, **chosen}, rngs=nnx.Rngs(0)))
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +48,17 @@ def run(model, function, *arrays):
 
 
 def call(model, images, *, key=None, slots=None, temperature=1.0, **static):
-    def forward(model, images, key, slots, temperature):
-        return model(images, key=key, slots=slots, temperature=temperature, **static)
+    graphdef, state = nnx.split(model)
+    return compiled(graphdef, tuple(static.items()))(state, images, key, slots, temperature)
 
-    return run(model, forward, images, key, slots, temperature)
+
+@functools.cache
+def compiled(graphdef, static):
+    def forward(state, images, key, slots, temperature):
+        model = nnx.merge(graphdef, state)
+        return model(images, key=key, slots=slots, temperature=temperature, **dict(static))
+
+    return jax.jit(forward)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +82,8 @@ def test_output(evaluated):
 def test_terms_are_sums_over_pixels_and_tokens(evaluated, model, images):
     errors = np.square(images - evaluated.recon)
     np.testing.assert_allclose(evaluated.terms["mse"], errors.sum((1, 2, 3)), rtol=1e-5)
-    tokens = np.argmax(model.dvae.encode(images), axis=-1).reshape(2, 4)
+    logits = run(model, lambda model, images: model.dvae.encode(images), images)
+    tokens = np.argmax(logits, axis=-1).reshape(2, 4)
     log_probs = np.asarray(jax.nn.log_softmax(evaluated.logits))
     chosen = np.take_along_axis(log_probs, tokens[..., None], axis=-1)
     np.testing.assert_allclose(
@@ -115,8 +126,9 @@ def test_hard_draws_are_one_hot_with_the_relaxed_gradient():
         z = slate.gumbel_softmax(log_probs, 0.5, hard, Noise(KEY))
         return jnp.sum(z * weights), z
 
-    (_, soft), soft_grad = jax.value_and_grad(value, has_aux=True)(log_probs, False)
-    (_, hard), hard_grad = jax.value_and_grad(value, has_aux=True)(log_probs, True)
+    value_and_grad = jax.jit(jax.value_and_grad(value, has_aux=True))
+    (_, soft), soft_grad = value_and_grad(log_probs, False)
+    (_, hard), hard_grad = value_and_grad(log_probs, True)
     np.testing.assert_allclose(soft.sum(axis=-1), 1, rtol=1e-6)
     np.testing.assert_allclose(hard, soft == soft.max(axis=-1, keepdims=True), atol=1e-6)
     np.testing.assert_array_equal(hard_grad, soft_grad)
@@ -239,9 +251,7 @@ def test_parameter_count_is_the_official_one():
 @pytest.mark.parametrize("dialect", ["official", "hhousen"])
 def test_official_names_return(model, dialect):
     official = to_official(model, dialect)
-    other = nnx.eval_shape(lambda: make())
-    graphdef, state = nnx.split(other)
-    other = nnx.merge(graphdef, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), state))
+    other = empty(make)
     load_official(other, official)
     for a, b in zip(*(jax.tree.leaves(nnx.state(m)) for m in (model, other)), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -1,5 +1,7 @@
 """What the two models of Slot Attention promise."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,21 +11,10 @@ from flax import nnx
 from akorn_jax.convert import load_official, to_official
 from akorn_jax.errors import UserError
 from akorn_jax.models import set_prediction, slot_attention
+from tests.parity.tensors import filled
 
 SIZES = {"image_size": 8, "channels": 4, "slot_size": 4, "hidden_size": 4, "num_slots": 3}
 KEY = jax.random.key(0)
-
-
-def filled(module):
-    """The module with random numbers in place of initial ones, which take longer to compile."""
-    rng = np.random.default_rng(0)
-    graphdef, state = nnx.split(nnx.eval_shape(module))
-
-    def fill(a):
-        numbers = 0.2 * rng.normal(size=a.shape)
-        return jnp.asarray(np.abs(numbers) if a.ndim == 0 else numbers, a.dtype)
-
-    return nnx.merge(graphdef, jax.tree.map(fill, state))  # scalars: variances are among them
 
 
 def make(**chosen):
@@ -33,12 +24,16 @@ def make(**chosen):
 
 def call(model, images, *, key=None, slots=None, **static):
     graphdef, state = nnx.split(model)
+    return compiled(graphdef, tuple(static.items()))(state, images, key, slots)
 
+
+@functools.cache
+def compiled(graphdef, static):
     def forward(state, images, key, slots):
         model = nnx.merge(graphdef, state, copy=True)
-        return model(images, key=key, slots=slots, **static)
+        return model(images, key=key, slots=slots, **dict(static))
 
-    return jax.jit(forward)(state, images, key, slots)
+    return jax.jit(forward)
 
 
 @pytest.fixture

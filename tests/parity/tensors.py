@@ -42,7 +42,30 @@ def below(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
 def empty(make: Callable[[], nnx.Module]) -> nnx.Module:
     """A module full of zeros, to be loaded: initial numbers take long to compile."""
     graphdef, state = nnx.split(nnx.eval_shape(make))
-    return nnx.merge(graphdef, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), state))
+    zeros = jax.tree.map(lambda a: jnp.asarray(np.zeros(a.shape, a.dtype)), state)
+    return nnx.merge(graphdef, zeros)
+
+
+def filled(make: Callable[[], nnx.Module], scale: float = 0.2) -> nnx.Module:
+    """A module of random numbers, of which those are positive that are no parameters: variances
+    are among them."""
+    rng = np.random.default_rng(0)
+    graphdef, params, rest = nnx.split(nnx.eval_shape(make), nnx.Param, ...)
+
+    def draw(a: jax.ShapeDtypeStruct) -> jax.Array:
+        return jnp.asarray(np.asarray(scale * rng.normal(size=a.shape), a.dtype))
+
+    def positive(a: jax.ShapeDtypeStruct) -> jax.Array:
+        return jnp.asarray(np.asarray(abs(scale * rng.normal(size=a.shape)), a.dtype))
+
+    return nnx.merge(graphdef, jax.tree.map(draw, params), jax.tree.map(positive, rest))
+
+
+def on_host(function: Callable, **options: Any) -> Callable:
+    """The function compiled by `jax.jit`, with NumPy's arrays for results: what is done to JAX's
+    arrays one by one would be compiled one by one."""
+    compiled = jax.jit(function, **options)
+    return lambda *args, **kwargs: jax.device_get(compiled(*args, **kwargs))
 
 
 def float64(tree: PyTree) -> PyTree:

@@ -1,5 +1,6 @@
 """AKOrN and ItrSA against tensors of the official implementation."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -10,6 +11,7 @@ from flax import nnx
 
 from akorn_jax.convert import load_official, to_official
 from akorn_jax.models import akorn, itrsa
+from tests.parity.tensors import empty
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 SMALL = {"channels": 32, "num_steps": 4, "patch_size": 4, "image_size": 32, "heads": 4}
@@ -33,10 +35,11 @@ CASES = {
 OSCILLATORY = [name for name in CASES if "akorn" in name]
 
 
+@functools.cache
 def fixture(name):
     """The model with the official weights, and the official tensors, channels last."""
     arrays = dict(np.load(FIXTURES / f"{name}.npz"))
-    model = CASES[name]()
+    model = empty(CASES[name])
     load_official(model, parameters(arrays, "param/"))
     return model, arrays
 
@@ -50,10 +53,35 @@ def last(array):
     return np.moveaxis(array, -3, -1)
 
 
-def call(model, arrays, **kwargs):
+def call(model, arrays, image, **kwargs):
     if "in/x0" in arrays:
         kwargs["x0"] = last(arrays["in/x0"])
-    return model(last(arrays["in/image"]), **kwargs)
+    return model(jnp.moveaxis(image, -3, -1), **kwargs)
+
+
+@functools.cache
+def results(name):
+    """The output, and the gradients of parameters, as a module, and of the image."""
+    model, arrays = fixture(name)
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+
+    def loss(params, image):
+        output = call(nnx.merge(graphdef, params, rest), arrays, image)
+        return jnp.sum(output.embedding * arrays["in/loss_w"]), output
+
+    grad = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
+    (grads, grad_image), output = grad(params, arrays["in/image"])
+    return output, nnx.merge(graphdef, grads, rest), grad_image
+
+
+def trajectory_of(name):
+    model, arrays = fixture(name)
+    graphdef, state = nnx.split(model)
+
+    def trajectory(state, image):
+        return call(nnx.merge(graphdef, state), arrays, image, trajectory=True).trajectory
+
+    return arrays, jax.jit(trajectory)(state, arrays["in/image"])
 
 
 def relative(actual, expected):
@@ -62,8 +90,8 @@ def relative(actual, expected):
 
 @pytest.mark.parametrize("name", CASES)
 def test_forward(name):
-    model, arrays = fixture(name)
-    output = call(model, arrays)
+    _, arrays = fixture(name)
+    output, *_ = results(name)
     features = arrays["out/c"] if "out/c" in arrays else arrays["out/hook"]
     np.testing.assert_allclose(output.features, last(features), atol=1e-5)
     np.testing.assert_allclose(output.embedding, arrays["out/head"], atol=1e-5)
@@ -71,8 +99,7 @@ def test_forward(name):
 
 @pytest.mark.parametrize("name", OSCILLATORY)
 def test_trajectory(name):
-    model, arrays = fixture(name)
-    trajectory = call(model, arrays, trajectory=True).trajectory
+    arrays, trajectory = trajectory_of(name)
     for l, (x, energy) in enumerate(
         zip(trajectory["oscillators"], trajectory["energies"], strict=True)
     ):
@@ -83,23 +110,17 @@ def test_trajectory(name):
 
 @pytest.mark.parametrize("name", ["e_itrsa_posenc", "f_itrsa_gta"])
 def test_token_trajectory(name):
-    model, arrays = fixture(name)
-    (tokens,) = call(model, arrays, trajectory=True).trajectory["tokens"]
+    arrays, trajectory = trajectory_of(name)
+    (tokens,) = trajectory["tokens"]
     np.testing.assert_allclose(tokens, last(arrays["xs/layer0"]), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_gradients(name):
-    model, arrays = fixture(name)
-    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-
-    def loss(params, image):
-        out = call(nnx.merge(graphdef, params, rest), {**arrays, "in/image": image})
-        return jnp.sum(out.embedding * arrays["in/loss_w"])
-
-    grads, grad_image = jax.jit(jax.grad(loss, argnums=(0, 1)))(params, arrays["in/image"])
+    _, arrays = fixture(name)
+    _, grads, grad_image = results(name)
     # The layouts are permutations, so gradients travel through them as the weights do.
-    ours = to_official(nnx.merge(graphdef, grads, rest))
+    ours = to_official(grads)
     official = parameters(arrays, "grad/")
     assert official, "the fixture has gradients"
     for parameter, expected in official.items():

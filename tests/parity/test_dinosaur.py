@@ -133,7 +133,7 @@ def test_run(path, run):
         }
         return found["loss"], (found, output, nnx.state(model))
 
-    run_it = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    run_it = tensors.on_host(jax.value_and_grad(loss, has_aux=True))
     (_, (found, output, after)), grads = run_it(params, inputs_of(arrays, source))
     for key, array in found.items():
         expected = arrays[f"{title}/{key}"]

@@ -18,7 +18,17 @@ from akorn_jax.models import gnm
 from akorn_jax.optimizer import schedules
 from configs import clevr_gnm
 from tests.parity.recipes import official_parameters
-from tests.parity.tensors import FIXTURES, Recorded, below, empty, files, last, read, relative
+from tests.parity.tensors import (
+    FIXTURES,
+    Recorded,
+    below,
+    empty,
+    files,
+    last,
+    on_host,
+    read,
+    relative,
+)
 
 PATHS = files("gnm", "gnm*.npz")
 SCENES = [path for path in PATHS if "train" not in path.stem]
@@ -115,7 +125,7 @@ class Case:
         load_official(self.model, self.official)
         self.graphdef, self.params, self.rest = nnx.split(self.model, nnx.Param, ...)
         self.num_draws = self.model.draw.num_steps
-        self.value_and_grad = jax.jit(jax.value_and_grad(self._loss, has_aux=True))
+        self.value_and_grad = on_host(jax.value_and_grad(self._loss, has_aux=True))
 
     def _loss(self, params, image, noise, options, weights):
         model = nnx.merge(self.graphdef, params, self.rest)
@@ -217,7 +227,7 @@ def test_distributions(path):
     arrays = case_.arrays
     noise = draws(arrays, "in/noise_", case_.num_draws)
 
-    @jax.jit
+    @on_host
     def distributions(params, image):
         model = nnx.merge(case_.graphdef, params, case_.rest)
         features = model.encoder(image)
@@ -255,7 +265,7 @@ def test_sample(path):
     temperature = schedule(int(case_.config["steps"][-1]))[0]["temperature"]
     generated = list(below(arrays, "in/gen_noise_").values())
 
-    @jax.jit
+    @on_host
     def sample(params, noise):
         model = nnx.merge(case_.graphdef, params, case_.rest)
         noise = Recorded(noise)
@@ -263,7 +273,7 @@ def test_sample(path):
         noise.assert_used()
         return images
 
-    @jax.jit
+    @on_host
     def likeliest(params, image, noise):
         model = nnx.merge(case_.graphdef, params, case_.rest)
         z_global, _, _ = model.draw.infer(model.encoder(image), Recorded([noise]))

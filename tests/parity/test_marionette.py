@@ -103,11 +103,13 @@ def compute(model, arrays):
     graphdef, *states = nnx.split(model, nnx.Param, ...)
     params, rest = tensors.float64(states)
 
-    def call(model, hard):
+    def call(params, hard):
         """An output, and what a call keeps inside as the reference returns it."""
+        model = nnx.merge(graphdef, params, rest)
         key = tensors.Recorded([arrays["in/noise_01" if hard else "in/noise_00"]])
         output = model(images, key=key, train=True, hard=hard)
         key.assert_used()
+        model = nnx.merge(graphdef, jax.lax.stop_gradient(params), rest)
         sprites, sprite_codes = model.sprites()
         codes = jnp.stack(model.encoder(images), axis=1)
         presence = jax.nn.sigmoid(model.presence(codes))[..., 0]
@@ -137,13 +139,13 @@ def compute(model, arrays):
     @jax.jit
     @functools.partial(jax.value_and_grad, has_aux=True)
     def loss(params):
-        output, inside = call(nnx.merge(graphdef, params, rest), hard=False)
+        output, inside = call(params, hard=False)
         terms = {name: term.mean() for name, term in output.terms.items()}
         total = terms["mse"] + W_BETA * terms["beta"] + terms["presence"]
         return total, (output, terms, inside)
 
     (value, (output, terms, soft)), grads = loss(params)
-    _, hard = jax.jit(lambda params: call(nnx.merge(graphdef, params, rest), hard=True))(params)
+    _, hard = jax.jit(lambda params: call(params, hard=True))(params)
     return value, output, terms, {"soft": soft, "hard": hard}, nnx.merge(graphdef, grads, rest)
 
 

@@ -16,6 +16,7 @@ from tests.parity.tensors import (
     files,
     last,
     literal,
+    on_host,
     read,
     record,
     relative,
@@ -86,7 +87,7 @@ def test_model(path, monkeypatch):
         total = terms["nll"] + BETA * terms["kl"] + GAMMA * terms["kl_mask"]
         return total, (output, terms, dict(inside))
 
-    (value, (output, terms, inside)), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(
+    (value, (output, terms, inside)), grads = on_host(jax.value_and_grad(loss, has_aux=True))(
         params
     )
     expected = below(arrays, "out/")
@@ -126,7 +127,7 @@ def check_attention(arrays):
         log_alpha, log_rest = nnx.merge(graphdef, params)(images, log_scope)
         return jnp.sum(log_alpha * arrays["in/loss_w"][:, 0]), (log_alpha, log_rest)
 
-    (_, (log_alpha, log_rest)), (grads, grad_images, grad_scope) = jax.jit(
+    (_, (log_alpha, log_rest)), (grads, grad_images, grad_scope) = on_host(
         jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)
     )(params, images, log_scope)
     assert relative(log_alpha, arrays["out/log_alpha"][:, 0]) < RTOL
@@ -151,7 +152,7 @@ def own_arrays():
         log_alpha, _ = nnx.merge(graphdef, params)(images, log_scope)
         return jnp.sum(log_alpha * loss_w[:, 0]), log_alpha
 
-    (_, log_alpha), (grads, grad_images, grad_scope) = jax.jit(
+    (_, log_alpha), (grads, grad_images, grad_scope) = on_host(
         jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)
     )(params, last(image), log_scope[:, 0])
     arrays = {"in/image": image, "in/log_scope": log_scope, "in/loss_w": loss_w}

@@ -16,7 +16,17 @@ from akorn_jax import optimizer
 from akorn_jax.convert import load_official, to_official
 from akorn_jax.models import slate
 from akorn_jax.optimizer import schedules
-from tests.parity.tensors import Recorded, below, empty, files, last, literal, read, relative
+from tests.parity.tensors import (
+    Recorded,
+    below,
+    empty,
+    files,
+    last,
+    literal,
+    on_host,
+    read,
+    relative,
+)
 
 PATHS = files("slate", "s_*.npz")
 ARRAYS = {path.stem: read(path) for path in PATHS}
@@ -110,16 +120,18 @@ def outputs(name):
         )
         noise.assert_used()
         terms = {term: values.mean() for term, values in output.terms.items()}
-        return sum(terms.values()), (output, terms, parts(model, output, temperature, hard))
+        still = nnx.merge(graphdef, jax.lax.stop_gradient(params), rest)
+        between = parts(still, jax.lax.stop_gradient(output.slots), temperature, hard)
+        return sum(terms.values()), (output, terms, between)
 
-    def parts(model, output, temperature, hard):
+    def parts(model, final_slots, temperature, hard):
         """What lies between, from the model's own parts."""
         logits = model.dvae.encode(image)
         log_probs = jax.nn.log_softmax(logits)
         gumbel = slate.gumbel(log_probs.shape, Recorded(drawn["hard"]))
         tokens = jnp.argmax(log_probs + gumbel, axis=-1).reshape(len(image), -1)
         embedded = model.embed_tokens(tokens, noise=Recorded(drawn["embedding"]))
-        memory = model.slots_to_memory(output.slots)
+        memory = model.slots_to_memory(final_slots)
         attention = model.slot_attention
         inputs = attention.norm_inputs(model.slot_inputs(embedded[:, 1:]))
         k, v = attention.to_k(inputs), attention.to_v(inputs)
@@ -145,7 +157,7 @@ def outputs(name):
             "traj_updates": jnp.stack(updates),
         }
 
-    value_and_grad = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    value_and_grad = on_host(jax.value_and_grad(loss, has_aux=True))
 
     def run(temperature, hard):
         (value, aux), grads = value_and_grad(params, temperature, hard)

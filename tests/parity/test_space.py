@@ -19,7 +19,17 @@ from akorn_jax.models import space
 from akorn_jax.optimizer import schedules
 from configs import clevr_space
 from tests.parity.recipes import official_parameters
-from tests.parity.tensors import FIXTURES, Recorded, below, empty, files, last, read, relative
+from tests.parity.tensors import (
+    FIXTURES,
+    Recorded,
+    below,
+    empty,
+    files,
+    last,
+    on_host,
+    read,
+    relative,
+)
 
 PATHS = files("space", "space*.npz")
 SCENES = [path for path in PATHS if "train" not in path.stem]
@@ -89,9 +99,9 @@ class Case:
         load_official(self.model, self.official)
         self.graphdef, self.params, self.rest = nnx.split(self.model, nnx.Param, ...)
         self.num_components = self.model.background.num_components
-        self.value_and_grad = jax.jit(jax.value_and_grad(self._loss, has_aux=True))
-        self.evaluate = jax.jit(lambda *args: self._call(*args, train=False))
-        self.latents = jax.jit(self._latents)
+        self.value_and_grad = on_host(jax.value_and_grad(self._loss, has_aux=True))
+        self.evaluate = on_host(lambda *args: self._call(*args, train=False))
+        self.latents = on_host(self._latents)
 
     def _call(self, params, rest, image, noise, options, *, train):
         model = nnx.merge(self.graphdef, params, rest, copy=True)
@@ -264,7 +274,7 @@ def test_latents(path):
         return x.reshape(B * N, *x.shape[2:])
 
     def first(x):
-        return jnp.moveaxis(x, -1, -3)
+        return np.moveaxis(x, -1, -3)
 
     glimpses = extract(image[:, None], objects.where, (space.GLIMPSE, space.GLIMPSE))
     frames = 1000 / space.GLIMPSE**2

@@ -17,7 +17,17 @@ from akorn_jax.layers.spatial_transformer import corners
 from akorn_jax.models import spair
 from configs import clevrtex_spair
 from tests.parity.recipes import official_parameters
-from tests.parity.tensors import FIXTURES, Recorded, below, empty, files, last, read, relative
+from tests.parity.tensors import (
+    FIXTURES,
+    Recorded,
+    below,
+    empty,
+    files,
+    last,
+    on_host,
+    read,
+    relative,
+)
 
 PATHS = files("spair", "spair*.npz")
 SCENES = [path for path in PATHS if "train" not in path.stem]
@@ -105,8 +115,8 @@ class Case:
         )
         load_official(self.model, self.official)
         self.graphdef, self.params, self.rest = nnx.split(self.model, nnx.Param, ...)
-        self.value_and_grad = jax.jit(jax.value_and_grad(self._loss, has_aux=True))
-        self.forward = jax.jit(self._forward, static_argnames="train")
+        self.value_and_grad = on_host(jax.value_and_grad(self._loss, has_aux=True))
+        self.forward = on_host(self._forward, static_argnames="train")
 
     def merged(self, params):
         return nnx.merge(self.graphdef, params, self.rest)
@@ -225,7 +235,7 @@ def test_cells_and_scene(path, mode, step):
     )
 
     def first(x):
-        return jnp.moveaxis(x, -1, -3)
+        return np.moveaxis(x, -1, -3)
 
     size, G = output.recon.shape[1], case_.model.grid_size
     prob = jax.nn.sigmoid(cells.pres)
@@ -234,7 +244,7 @@ def test_cells_and_scene(path, mode, step):
         "z_where_scl": cells.where.std,
         "z_where": cells.z_where,
         "where": cells.box,
-        "bbox": size * output.boxes[..., jnp.array([1, 0, 3, 2])],
+        "bbox": size * output.boxes[..., [1, 0, 3, 2]],
         "z_what_loc": cells.what.mean,
         "z_what_scl": cells.what.std,
         "z_what": cells.z_what,

@@ -66,23 +66,17 @@ def kill(process, condition, delay):
     return alive
 
 
-def test_three_kills_change_nothing(launch, tmp_path):
+def test_a_kill_changes_nothing(launch, tmp_path):
     run, reference = tmp_path / "run", tmp_path / "reference"
-    assert finish(launch(reference))[0] == 0
-    # While a checkpoint is written, between two, and in the evaluation.
-    assert kill(launch(run), lambda: newest(run) >= 3, delay=0.0)
-    before = newest(run)
-    assert kill(launch(run), lambda: newest(run) >= min(before + 6, LAST), delay=0.02)
-    assert kill(launch(run), lambda: "Evaluating step" in log(run), delay=0.0)
-    assert not (run / "metrics.json").exists()
-    code, errors = finish(launch(run))
+    assert finish(launch(reference, "--mode=train"))[0] == 0
+    assert kill(launch(run, "--mode=train"), lambda: newest(run) >= 6, delay=0.0)
+    code, errors = finish(launch(run, "--mode=train"))
     assert code == 0, errors
-    assert log(run).count("Resuming from step") >= 2
+    assert "Resuming from step" in log(run)
     assert_same_end(run, reference)
-    assert (run / "metrics.json").read_text() == (reference / "metrics.json").read_text()
 
 
-def test_told_to_leave_a_run_saves_and_goes_on_later(launch, tmp_path):
+def test_told_to_leave_a_run_saves_and_goes_on_later(launch, tmp_path, capsys):
     long = ("--mode=train", "--config.checkpoint_every=100000", "--config.num_steps=100000")
     process = launch(tmp_path, *long)
     assert wait_for(lambda: "step 4: " in log(tmp_path), process)
@@ -99,8 +93,8 @@ def test_told_to_leave_a_run_saves_and_goes_on_later(launch, tmp_path):
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    code, errors = finish(launch(tmp_path, *long))
-    assert code == 2
+    assert launch.here(tmp_path, *long) == 2
+    errors = capsys.readouterr().err
     assert f"checkpoints/{step} is damaged: {step}/" in errors
     assert errors.strip().splitlines()[-1].startswith("error: ")
     assert "no checkpoint is intact" in errors.strip().splitlines()[-1]

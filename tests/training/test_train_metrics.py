@@ -39,12 +39,18 @@ def small(tiny):
     return tiny
 
 
-def test_a_run_that_is_watched(small, tmp_path):
-    config = small
+@pytest.fixture
+def quick(quick, small):
+    """The same of a model of a few numbers."""
+    quick.eval_scenes = 2
+    return quick
+
+
+def test_a_run_that_is_watched(quick, tmp_path):
+    config = quick
     config.histogram_every = 6
     config.profile_at = 2
     config.eval_every = 6
-    config.eval_scenes = 8
     config.skip_nonfinite = 3
     assert training.train(config, epath.Path(tmp_path)) is training.Outcome.DONE
     found = events(tmp_path)
@@ -59,14 +65,14 @@ def test_a_run_that_is_watched(small, tmp_path):
     assert all(0 <= event.value <= 1 for event in found.Scalars("eval/mbo"))
     assert [event.step for event in found.Images("eval/segmentation")] == [6, 12]
     histograms = found.Tags()["histograms"]
-    assert len(histograms) == len(set(histograms)) > 10
+    assert len(histograms) == len(set(histograms)) == 5
     assert all(name.startswith("params/") for name in histograms)
     texts = {name.partition("/text_summary")[0] for name in found.Tags()["tensors"]}
     assert {"config", "parameters"} <= texts
     assert list((tmp_path / "plugins" / "profile").rglob("*.xplane.pb"))
 
 
-def test_nothing_is_compiled_after_the_first_steps(small, tmp_path, monkeypatch, compiled):
+def test_nothing_is_compiled_after_the_first_steps(quick, tmp_path, monkeypatch, compiled):
     counts = {}
 
     class Counting(training.TrainMetrics):
@@ -75,10 +81,10 @@ def test_nothing_is_compiled_after_the_first_steps(small, tmp_path, monkeypatch,
             counts[done] = len(compiled)
 
     monkeypatch.setattr(training, "TrainMetrics", Counting)
-    for small.data.loading in ("resident", "stream"):
-        training.train(small, epath.Path(tmp_path / small.data.loading))
+    for quick.data.loading in ("resident", "stream"):
+        training.train(quick, epath.Path(tmp_path / quick.data.loading))
         assert counts[2] > 0
-        assert counts[12] == counts[2], small.data.loading
+        assert counts[12] == counts[2], quick.data.loading
         counts.clear()
 
 
@@ -98,15 +104,14 @@ def test_evaluations_on_the_way_compile_once(small, tmp_path, monkeypatch, compi
     assert counts[0] > 0
 
 
-def test_a_plateau_lowers_the_rate_and_resumes_exactly(small, tmp_path):
-    config = small
+def test_a_plateau_lowers_the_rate_and_resumes_exactly(quick, tmp_path):
+    config = quick
     config.optimizer.schedule = "plateau"
     config.optimizer.plateau_patience = 0
     config.optimizer.plateau_factor = 0.5
     config.optimizer.warmup_steps = 0
     config.optimizer.learning_rate = 1e-12  # nothing improves
     config.eval_every = 2
-    config.eval_scenes = 8
     rates = {}
     for name, stops in (("whole", [12]), ("parts", [7, 12])):
         for config.num_steps in stops:
@@ -138,7 +143,7 @@ def test_skipped_steps_are_noted_and_counted_over_restarts(tmp_path):
     assert steps["7"]["grad_norm"] == "inf"
 
 
-def test_the_count_is_saved(small, tmp_path, monkeypatch):
+def test_the_count_is_saved(quick, tmp_path, monkeypatch):
     """A run that goes on remembers how many steps were skipped."""
     counts = []
 
@@ -149,24 +154,24 @@ def test_the_count_is_saved(small, tmp_path, monkeypatch):
             self.count += 2
 
     monkeypatch.setattr(training, "NonFiniteGuard", Remembered)
-    small.optimizer.schedule = "constant"
-    for small.num_steps in (4, 8):
-        training.train(small, epath.Path(tmp_path))
+    quick.optimizer.schedule = "constant"
+    for quick.num_steps in (4, 8):
+        training.train(quick, epath.Path(tmp_path))
     assert counts == [0, 2]
 
 
-def test_a_last_state_that_is_not_saved_is_an_error(small, tmp_path, monkeypatch):
+def test_a_last_state_that_is_not_saved_is_an_error(quick, tmp_path, monkeypatch):
     def full(self, step, arrays):
         return step < 12
 
     monkeypatch.setattr(training.Checkpoints, "_room_for", full)
     with pytest.raises(UserError, match=r"step 12, the last, could not be saved; .*checkpoints/8"):
-        training.train(small, epath.Path(tmp_path))
+        training.train(quick, epath.Path(tmp_path))
 
 
-def test_more_steps_a_call_than_fit_where_the_run_goes_on(small, tmp_path):
-    small.max_hours = 1e-9
-    training.train(small, epath.Path(tmp_path))  # one step
-    small.steps_per_call = 2
+def test_more_steps_a_call_than_fit_where_the_run_goes_on(quick, tmp_path):
+    quick.max_hours = 1e-9
+    training.train(quick, epath.Path(tmp_path))  # one step
+    quick.steps_per_call = 2
     with pytest.raises(UserError, match="steps_per_call=2 does not divide step 1"):
-        training.train(small, epath.Path(tmp_path))
+        training.train(quick, epath.Path(tmp_path))

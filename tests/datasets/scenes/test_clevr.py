@@ -19,6 +19,7 @@ from datasets.scenes.sampling import Window
 BLENDER = Path(__file__).parents[2] / "fixtures" / "clevr_blender"
 SCENES = json.loads((BLENDER / "scenes.json").read_text())
 SMALL = Window(48, 64, 192, 256)
+BETWEEN = jax.jit(studio._between, static_argnums=1)
 RIG = {"camera": list(studio.CAMERA), "lights": {k: v.position for k, v in studio.LIGHTS.items()}}
 BALL = {
     "x": 0.4, "y": -0.3, "size": "large", "shape": "sphere", "color": "red", "material": "rubber",
@@ -118,6 +119,14 @@ def test_tiles_find_what_every_ray_meets():
     np.testing.assert_allclose(distance, nearest.min(0), rtol=1e-3)
 
 
+@jax.jit
+def shadowed(scene, point, offset, among):
+    """Where an object stands between a point and the light at an offset from it."""
+    limit = jnp.sqrt(offset.dot(offset))
+    rays = (point, offset * (1 / limit), limit)
+    return studio.blocked(scene, clevr_materials.SOLIDS, *rays, -1, among)
+
+
 @pytest.mark.parametrize("light", range(studio.NUM_LIGHTS))
 def test_objects_left_out_cast_no_shadow(light):
     scene = jax.tree.map(jnp.asarray, clevr.pack(SCENES[1]))
@@ -128,11 +137,9 @@ def test_objects_left_out_cast_no_shadow(light):
         place = np.concatenate([corner + rng.uniform(0, 1, (500, 2)), np.zeros((500, 1))], axis=1)
         point = Vec.of(jnp.asarray(place, jnp.float32))
         offset = Vec.of(scene.light_position[light]) - point
-        limit = jnp.sqrt(offset.dot(offset))
-        rays = (scene, clevr_materials.SOLIDS, point, offset * (1 / limit), limit, -1)
-        few = studio._between(scene, clevr_materials.SOLIDS, point, light)
-        shadows.append(np.asarray(studio.blocked(*rays, everything)))
-        np.testing.assert_array_equal(studio.blocked(*rays, few), shadows[-1])
+        few = BETWEEN(scene, clevr_materials.SOLIDS, point, light)
+        shadows.append(np.asarray(shadowed(scene, point, offset, everything)))
+        np.testing.assert_array_equal(shadowed(scene, point, offset, few), shadows[-1])
         counts.append(int(few[1]))
     assert 0.05 < np.mean(shadows) < 0.95
     assert np.mean(counts) < 0.7 * scene.count
@@ -145,7 +152,7 @@ def test_rounded_solids_meet_rays_on_their_surface(solid):
     origins *= 4 / np.linalg.norm(origins, axis=1, keepdims=True)
     directions = rng.uniform(-1.1, 1.1, origins.shape) - origins
     origin, direction = (Vec.of(jnp.asarray(v, jnp.float32)) for v in (origins, directions))
-    t = np.asarray(solid.enter(origin, direction))
+    t = np.asarray(jax.jit(solid.enter)(origin, direction))
     hit = t < FAR
     point = (origins + directions * t[:, None])[hit]
     if solid is CUBE:
@@ -155,10 +162,10 @@ def test_rounded_solids_meet_rays_on_their_surface(solid):
         gauge = (np.maximum(axial - 0.9, 0) ** 4).sum(-1) / 0.1**4
     assert 0.5 < hit.mean() < 1
     assert np.abs(gauge - 1).max() < 0.051
-    normal = solid.normal(Vec.of(jnp.asarray(point, jnp.float32)))
+    normal = jax.jit(solid.normal)(Vec.of(jnp.asarray(point, jnp.float32)))
     facing = normal.dot(Vec.of(jnp.asarray(directions[hit], jnp.float32)))
     assert np.quantile(np.asarray(facing), 0.999) < 0
-    shadow = np.asarray(solid.blocks(origin, direction, FAR))
+    shadow = np.asarray(jax.jit(solid.blocks)(origin, direction, FAR))
     assert shadow[hit].all()
     assert (shadow != hit).mean() < 0.03
 

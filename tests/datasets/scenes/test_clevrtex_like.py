@@ -11,10 +11,11 @@ from datasets.scenes.ray_casting import FAR, Vec
 from datasets.scenes.sampling import Window
 
 FIELDS = {
-    name: getattr(distance_fields, f"_{name}")
+    name: jax.jit(getattr(distance_fields, f"_{name}"))
     for name in ("head", "cone", "icosahedron", "torus", "teapot")
 }
-PAINT = jax.jit(textures.paint)
+POINTS = 1500
+PAINT = jax.jit(textures.paint)  # compiled once, of as many points each time
 SMALL = Window(48, 64, 192, 256)
 
 
@@ -51,7 +52,7 @@ def test_rays_stop_on_the_surface(name):
     directions = rng.uniform(-1, 1, origins.shape) - origins
     solid = clevrtex_like.SOLIDS[name]
     origin, direction = points(origins), points(directions)
-    t = np.asarray(solid.enter(origin, direction))
+    t = np.asarray(jax.jit(solid.enter)(origin, direction))
     hit = t < FAR
     assert 0.1 < hit.mean() < 1
     gap = np.asarray(FIELDS[name](points((origins + directions * t[:, None])[hit])))
@@ -60,7 +61,7 @@ def test_rays_stop_on_the_surface(name):
     steps = np.linspace(0, 2, 400)[:, None, None]
     reached = (np.asarray(FIELDS[name](points(origins + directions * steps))) < 0).any(0)
     assert (reached != hit).mean() < 0.02
-    normal = solid.normal(points((origins + directions * t[:, None])[hit]))
+    normal = jax.jit(solid.normal)(points((origins + directions * t[:, None])[hit]))
     facing = np.asarray(normal.dot(points(directions[hit])))
     assert np.quantile(facing, 0.99) < 0.05
 
@@ -92,7 +93,7 @@ def _painted(recipe: textures.Recipe, place: np.ndarray) -> tuple[np.ndarray, np
 @pytest.mark.parametrize("table", [textures.RECIPES, textures.UNSEEN], ids=["seen", "unseen"])
 def test_every_recipe_paints_a_texture_on_the_ground(table):
     rng = np.random.default_rng(0)
-    floor = np.concatenate([rng.uniform(-3, 3, (1500, 2)), np.zeros((1500, 1))], 1)
+    floor = np.concatenate([rng.uniform(-3, 3, (POINTS, 2)), np.zeros((POINTS, 1))], 1)
     looks = {}
     for name, recipe in table.items():
         color, rise = _painted(recipe, floor)
@@ -110,7 +111,7 @@ def test_every_recipe_paints_a_texture_on_the_ground(table):
 
 def test_relief_is_the_slope_of_the_height():
     recipe = textures.RECIPES["awning"]
-    place = np.random.default_rng(0).uniform(-1, 1, (500, 3))
+    place = np.random.default_rng(0).uniform(-1, 1, (POINTS, 3))
     _, rise = _painted(recipe, place)
     # The stripes' height is (1 + sin(2 pi (x + z / 2))) / 2 in cells, three decimals of offset in.
     phase = 2 * np.pi * (place[:, 0] * 1.6 + 3 + (place[:, 2] * 1.6 + 2.5) / 2)

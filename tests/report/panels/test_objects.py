@@ -9,6 +9,7 @@ from akorn_jax.report import panels
 from akorn_jax.report.panels import interpolation, objects, slots
 from akorn_jax.training import train_state
 from configs import dsprites_gnm
+from tests.parity.tensors import filled
 from tests.report.panels.test_slots import decode
 
 
@@ -79,7 +80,7 @@ def config(data_dir):
 
 
 def test_strips_lead_from_scene_to_scene(config):
-    model = train_state.build_model(config.model, 0)
+    model = filled(lambda: train_state.build_model(config.model, 0))
     task = train_state.build("tasks", config.task)
     examples = evaluate.load(config)
     outputs = panels.outputs(model, task, examples, config, [3, 9])
