@@ -10,6 +10,7 @@ other baselines use and of k-means.
 """
 
 import argparse
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -18,10 +19,12 @@ from sklearn.cluster import KMeans
 
 from akorn_jax import run_config
 from akorn_jax.data import records
+from akorn_jax.errors import UserError
 from akorn_jax.evaluation.clustering import average_linkage, upsample_nearest
 from akorn_jax.evaluation.result import summarize
 from akorn_jax.evaluation.segmentation import compare
 from benchmarks import machine
+from datasets.errors import DatasetError
 
 Array = np.ndarray
 
@@ -31,8 +34,23 @@ DEVIATION = 2.0  # of the filters' envelope, pixels
 RADIUS = 6  # of the filters, pixels
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Prints FG-ARI and mBO of both clusterings."""
+def main(arguments: list[str] | None = None) -> int:
+    """Prints FG-ARI and mBO of both clusterings; returns the exit code."""
+    try:
+        run(arguments)
+    except (UserError, DatasetError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """What `main` prints.
+
+    Raises:
+        UserError: the patches do not divide the images, or there is no such recipe.
+        DatasetError: the scenes are not prepared.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -43,12 +61,18 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     config = run_config.from_recipe(options.recipe)
     examples = records.load(config.data, "test", options.data_dir)
+    size = examples.images.shape[1:3]
+    if options.patch_size < 1 or any(side % options.patch_size for side in size):
+        raise UserError(
+            f"--patch_size={options.patch_size}: must divide images of {size[0]} x {size[1]} "
+            "pixels."
+        )
     tokens = energies(examples.images, options.patch_size)
     results = {}
     for name, cluster in CLUSTERINGS.items():
         labels = [cluster(x.reshape(-1, x.shape[-1]), config.data.num_clusters) for x in tokens]
         maps = [
-            upsample_nearest(label.reshape(x.shape[:2]), examples.images.shape[1:3])
+            upsample_nearest(label.reshape(x.shape[:2]), size)
             for label, x in zip(labels, tokens, strict=True)
         ]
         results[name] = summarize(compare(examples, np.stack(maps)))
@@ -104,4 +128,4 @@ CLUSTERINGS: dict[str, Callable[[Array, int], Array]] = {
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -43,9 +43,10 @@ from configs.protocols import protocol
 def get_config(variant: str = "") -> ConfigDict:
     known = ("textured", "conv", "itrsa", "itrconv", "vit", "no_coupling", "no_projection", "clamp")
     chosen = variants.choose(variant, known)
-    alone = chosen & {"itrsa", "itrconv", "vit"}
-    if (alone and len(chosen - {"textured"}) > 1) or {"conv", "no_coupling"} <= chosen:
-        raise UserError(f"variants {', '.join(sorted(chosen))} exclude each other; choose one.")
+    networks = chosen - {"textured"}
+    alone = networks & {"itrsa", "itrconv", "vit"}
+    if (alone and len(networks) > 1) or {"conv", "no_coupling"} <= networks:
+        raise UserError(f"variants {', '.join(sorted(networks))} exclude each other; choose one.")
     config = akorn.contrastive_discovery("tetrominoes:akorn", size=32, procedural=True)
     config.num_steps = 2_500
     config.batch_size = 64

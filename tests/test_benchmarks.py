@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from akorn_jax import run_config
 from akorn_jax.errors import UserError
 from benchmarks import (
     devices,
@@ -80,6 +81,27 @@ def test_train_step(tmp_path, capsys):
     for name in ("temp_megabytes", "compile_seconds", "flops_per_second", "share_of_peak"):
         assert result[name] > 0
     assert "configs/demo.py | " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--patch_size=5", "--patch_size=5: must divide images of 32 x 32 pixels."),
+        ("--patch_size=0", "--patch_size=0: must divide images of 32 x 32 pixels."),
+        ("--recipe=configs/none.py", "configs/none.py"),
+    ],
+)
+def test_gabor_refuses_in_one_line(option, message, data_dir, tiny, monkeypatch, capsys):
+    monkeypatch.setattr(gabor.run_config, "from_recipe", recipe_or(tiny))
+    assert gabor.main([option, f"--data_dir={data_dir}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def recipe_or(config):
+    """`from_recipe` that gives a small config for the recipe that is there."""
+    load = run_config.from_recipe
+    return lambda path: load(path) if "none" in path else config
 
 
 def test_gabor_energies_tell_stripes_from_rows():
