@@ -18,6 +18,7 @@ import rich.table
 from absl import logging
 from etils import epath
 
+from akorn_jax import extras
 from akorn_jax.errors import UserError
 from akorn_jax.evaluation.workers import Workers
 from akorn_jax.runtime import progress, storage
@@ -189,4 +190,7 @@ if __name__ == "__main__":
         main(sys.argv[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        print(f"error: {extras.explain(error)}", file=sys.stderr)
         sys.exit(2)
