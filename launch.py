@@ -26,10 +26,10 @@ import jax
 from absl import logging
 from etils import epath
 
-from akorn_jax import evaluate, extras, features, report, run_config, sample, train
+from akorn_jax import evaluate, features, report, run_config, sample, train
 from akorn_jax.data import records
 from akorn_jax.errors import UserError
-from akorn_jax.runtime import memory, processes, progress, provenance, storage
+from akorn_jax.runtime import extras, memory, processes, progress, provenance, storage
 from akorn_jax.runtime.lock import DirectoryLock
 from akorn_jax.runtime.preemption import Outcome
 from configs import base, protocols

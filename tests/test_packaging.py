@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 
 import akorn_jax
 import launch
-from akorn_jax import extras
+from akorn_jax.runtime import extras
 
 ROOT = Path(__file__).parents[1]
 DYNAMIC = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["dynamic"]

@@ -28,8 +28,8 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.utils import make_grid
 
-from akorn_jax import extras
 from akorn_jax.errors import UserError
+from akorn_jax.runtime import extras
 
 _REPLACED = "clu.metric_writers.summary_writer"
 if "clu.metric_writers" not in sys.modules:

@@ -18,10 +18,9 @@ import rich.table
 from absl import logging
 from etils import epath
 
-from akorn_jax import extras
 from akorn_jax.errors import UserError
 from akorn_jax.evaluation.workers import Workers
-from akorn_jax.runtime import progress, storage
+from akorn_jax.runtime import extras, progress, storage
 from akorn_jax.score import conventions, label_maps
 from akorn_jax.score.pairs import Pair, score_pairs
 
