@@ -114,7 +114,7 @@ def _march(field: Field, origin: Vec, direction: Vec, start: Any, steps: int) ->
     return t, field(origin + direction * t)
 
 
-def _solid(field: Field) -> Solid:
+def _solid(field: Field, core: float) -> Solid:
     def enter(origin: Vec, direction: Vec) -> Any:
         near, far = _bounds(origin, direction)
         t, gap = _march(field, origin, direction, jnp.maximum(near, 0.0), _STEPS)
@@ -131,8 +131,8 @@ def _solid(field: Field) -> Solid:
         x, y, z = (Vec(*(small * (i == axis) for i in range(3))) for axis in range(3))
         return Vec(*(field(point + e) - field(point - e) for e in (x, y, z))).unit()
 
-    return Solid(enter, enter, blocks, normal, convex=False)
+    return Solid(enter, enter, blocks, normal, convex=False, core=core)
 
 
-HEAD, CONE, ICOSAHEDRON = _solid(_head), _solid(_cone), _solid(_icosahedron)
-TORUS, TEAPOT = _solid(_torus), _solid(_teapot)
+HEAD, CONE, ICOSAHEDRON = _solid(_head, 0.6), _solid(_cone, 0.4), _solid(_icosahedron, 0.92)
+TORUS, TEAPOT = _solid(_torus, 0.0), _solid(_teapot, 0.45)

@@ -95,6 +95,7 @@ class Solid(NamedTuple):
       normal: point on the surface -> unit normal.
       convex: no ray that leaves it meets it again.
       ball: radius of a ball about the centre that holds it and its hull.
+      core: radius of a ball about the centre that it holds; 0 where none is known.
     """
 
     enter: Callable[[Vec, Vec], Any]
@@ -103,6 +104,7 @@ class Solid(NamedTuple):
     normal: Callable[[Vec], Vec]
     convex: bool = True
     ball: float = BALL
+    core: float = 0.0
 
 
 def _reciprocal(x: Any) -> Any:
@@ -133,7 +135,7 @@ def _rounded(
         # A ray may start in the hull, under a rounded edge.
         return (far > jnp.maximum(near, 0.0)) & (near < limit)
 
-    return Solid(enter, intersect_hull, blocks, normal, ball=ball)
+    return Solid(enter, intersect_hull, blocks, normal, ball=ball, core=1.0)
 
 
 def _sphere_enter(origin: Vec, direction: Vec) -> Any:
@@ -255,7 +257,7 @@ def _cylinder_normal(point: Vec) -> Vec:
 
 
 CUBE = _rounded(_cube_enter, _cube_hull, _cube_normal, CUBE_BALL)
-SPHERE = Solid(_sphere_enter, _sphere_enter, _sphere_blocks, Vec.unit, ball=SPHERE_BALL)
+SPHERE = Solid(_sphere_enter, _sphere_enter, _sphere_blocks, Vec.unit, ball=SPHERE_BALL, core=1.0)
 CYLINDER = _rounded(_cylinder_enter, _cylinder_hull, _cylinder_normal, CYLINDER_BALL)
 
 
