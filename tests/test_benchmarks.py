@@ -180,7 +180,7 @@ def test_the_baseline_is_chosen_by_system(tmp_path, monkeypatch):
     clones = official.Official([str(tmp_path)])
     assert clones.variants(step.recipe("configs/clevr_monet.py", 4)) == official.VARIANTS
     assert clones.variants(step.recipe("configs/demo.py", 4)) == ()  # its code is in another clone
-    assert clones.variants(step.recipe("configs/tetrominoes_slot_attention.py", 4)) == ()
+    assert clones.variants(step.recipe("configs/tetrominoes_dinosaur.py", 4)) == ()
 
 
 @pytest.mark.slow

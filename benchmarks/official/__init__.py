@@ -107,7 +107,11 @@ class Official:
                     parameter.data = parameter.data.to(memory_format=torch.channels_last)
             views = views.to(memory_format=torch.channels_last)
         forward = torch.compile(net, fullgraph=fullgraph) if variant == "compile" else net
-        optimizers = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
+        optimizers = {
+            "adam": torch.optim.Adam,
+            "adamw": torch.optim.AdamW,
+            "rmsprop": torch.optim.RMSprop,
+        }
         update = optimizers[config.optimizer.name](trained, lr=RATE)
 
         def step() -> None:
