@@ -4,7 +4,7 @@
 
 A row is a recipe; files are read in the given order. Ratios are PyTorch's time over ours, on given
 views: the median of the rounds' ratios and their range, of each way in which the official code ran,
-"cannot" where its code does not, and "no code" where `benchmarks.official` knows none.
+"cannot" where its code does not, and "not compared" where `benchmarks.official` knows no code.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def _ratio(result: dict[str, Any], variant: str) -> str:
     if variant in result.get("ratios", {}):
         return "{median:.2f} ({min:.2f} to {max:.2f})".format(**result["ratios"][variant])
     if result["system"] not in official.names():
-        return "no code"
+        return "not compared"
     cannot = variant not in official.entry(result["system"]).VARIANTS
     return "cannot" if cannot or variant in result.get("failed", {}) else "not measured"
 

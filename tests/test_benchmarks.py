@@ -339,7 +339,7 @@ def test_the_table_says_why_a_ratio_is_missing():
     failed = measured | {"failed": {"compile": "InductorError: no"}}
     assert step_table.cells(failed, machine)[-1] == "cannot"
     unknown = measured | {"system": "dinosaur"}
-    assert step_table.cells(unknown, machine)[-3:] == 3 * ("no code",)
+    assert step_table.cells(unknown, machine)[-3:] == 3 * ("not compared",)
     ratio = {"eager": {"median": 1.5, "min": 1.0, "max": 2.0}}
     assert step_table.cells(measured | {"ratios": ratio}, machine)[-3] == "1.50 (1.00 to 2.00)"
 
