@@ -106,7 +106,9 @@ class Official:
                 if parameter.ndim == 4:
                     parameter.data = parameter.data.to(memory_format=torch.channels_last)
             views = views.to(memory_format=torch.channels_last)
-        forward = torch.compile(net, fullgraph=fullgraph) if variant == "compile" else net
+        forward = net
+        if variant == "compile":
+            forward = torch.compile(net, fullgraph=fullgraph, dynamic=False)
         optimizers = {
             "adam": torch.optim.Adam,
             "adamw": torch.optim.AdamW,
