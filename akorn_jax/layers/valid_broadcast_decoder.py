@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from akorn_jax.layers.batch_norm import BatchNorm
-from akorn_jax.layers.column_convolution import ColumnConv, convolve
 from akorn_jax.layers.linear import uniform_fan_in
 from akorn_jax.layers.soft_position import SoftPosition, centred_grid
+from akorn_jax.layers.tap_convolution import TapConv, convolve
 
 Array = jax.Array
 
@@ -57,9 +57,9 @@ class ValidBroadcastDecoder(nnx.Module):
         if position not in POSITIONS:
             raise ValueError(f"{position=} is unknown; it is one of {', '.join(POSITIONS)}.")
 
-        def conv(inputs: int, outputs: int, kernel_size: int) -> ColumnConv:
+        def conv(inputs: int, outputs: int, kernel_size: int) -> TapConv:
             torch_init = uniform_fan_in(inputs * kernel_size**2)
-            return ColumnConv(
+            return TapConv(
                 inputs,
                 outputs,
                 kernel_size,

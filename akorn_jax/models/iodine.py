@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from akorn_jax.layers.column_convolution import ColumnConv
 from akorn_jax.layers.distributions import LOG_2_PI, normal_kl, normal_log_prob
 from akorn_jax.layers.elu import elu
 from akorn_jax.layers.image_size import check_image_size
@@ -24,6 +23,7 @@ from akorn_jax.layers.noise import Noise
 from akorn_jax.layers.precision import KEEP
 from akorn_jax.layers.slot_encoder import MapNorm
 from akorn_jax.layers.soft_position import centred_grid
+from akorn_jax.layers.tap_convolution import TapConv
 from akorn_jax.layers.valid_broadcast_decoder import ValidBroadcastDecoder
 from akorn_jax.outputs import ModelOutput
 
@@ -70,7 +70,7 @@ class RefinementNetwork(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         self.convolutions = nnx.List(
-            ColumnConv(
+            TapConv(
                 channels if i else MAPS,
                 channels,
                 3,

@@ -9,9 +9,8 @@ from benchmarks.official import clevrtex
 
 REPOSITORY = clevrtex.REPOSITORY
 MARKER = f"{clevrtex.MODELS}/thirdparty/emorl/model.py"
-# Not channels_last, where ReLUs in place overwrite what the refinement's gradient needs, and not
-# compile, whose own gradient cannot be taken of that one.
-VARIANTS = ("eager",)
+# Not channels_last, where ReLUs in place overwrite what the refinement's gradient needs.
+VARIANTS = ("eager", "compile")
 FIRST = 0  # the step of the training, on which the number of refinements depends
 
 
