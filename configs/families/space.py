@@ -100,7 +100,7 @@ def _shrink(config: ConfigDict) -> None:
 def task(
     presence_prior: Any, scale_prior: Any, temperature: Any = 2.5, **weights: Any
 ) -> ConfigDict:
-    """The sum of all terms, but for those with `weights`, under schedules of the model's options."""
+    """The sum of all terms, some with `weights`, under schedules of the model's options."""
     return fields.task(
         "autoencoding",
         weights=dict.fromkeys(TERMS, 1.0) | weights,
