@@ -8,7 +8,8 @@
 Boxes are about as large as a piece. Pieces lie on black, which is most of a picture, and nothing
 in the model says that black is the background: cells may as well draw the black around pieces. So
 the background learns first and fast, its latents are too few for pieces, and its pixels deviate
-less from it than those of objects. docs/results/space.md has what was measured.
+less from it than those of objects. That does not suffice yet: docs/results/space.md has what was
+measured.
 """
 
 from ml_collections import ConfigDict
