@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 from flax import nnx
 
+from akorn_jax.layers.group_norm import GroupNorm
 from akorn_jax.layers.linear import pointwise, uniform_fan_in
 
 Array = jax.Array
@@ -91,11 +92,7 @@ class ConvBlock(nnx.Module):
         self.conv = Conv(
             in_features, features * upscale**2, kernel_size, stride, padding, rngs=rngs
         )
-        self.norm = (
-            None
-            if bare
-            else nnx.GroupNorm(features, groups, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
-        )
+        self.norm = None if bare else GroupNorm(features, groups, rngs=rngs)
         self.upscale = upscale
 
     def __call__(self, x: Array) -> Array:

@@ -86,14 +86,24 @@ def _forward(x: Array, kernel: Array, stride: int, padding: int) -> tuple[Array,
 def _backward(stride: int, padding: int, kept: tuple, dy: Array) -> tuple[Array, Array]:
     """Keeps x alone of the forward pass, whose slices, k^2 of them, are more than all else."""
     x, kernel = kept
+    taps = functools.partial(_sum_of_taps, stride=stride, padding=padding)
 
-    def one(d_kernel: Array, image_and_dy: tuple[Array, Array]) -> tuple[Array, Array]:
+    def add_kernels(total: Array, image_and_dy: tuple[Array, Array]) -> tuple[Array, None]:
         image, dy = image_and_dy
-        taps = functools.partial(_sum_of_taps, stride=stride, padding=padding)
-        d_image, of_image = jax.vjp(taps, image, kernel)[1](dy)
-        return d_kernel + of_image, d_image
+        (of_image,) = jax.vjp(lambda kernel: taps(image, kernel), kernel)[1](dy)
+        return total + of_image, None
 
-    d_kernel, dx = jax.lax.scan(one, jnp.zeros_like(kernel), (x, dy))
+    def images(image_and_dy: tuple[Array, Array]) -> Array:
+        image, dy = image_and_dy
+        return jax.vjp(lambda image: taps(image, kernel), image)[1](dy)[0]
+
+    d_kernel, _ = jax.lax.scan(add_kernels, jnp.zeros_like(kernel), (x, dy))
+    border = kernel.shape[0] - 1 - padding
+    if stride == 1 and border >= 0:
+        # The same as below, but products are added where they belong, not padded to an image each.
+        dx = _by_taps(dy, kernel[::-1, ::-1].swapaxes(2, 3), 1, border)
+    else:
+        dx = jax.lax.map(images, (x, dy))
     return dx, d_kernel
 
 

@@ -79,11 +79,13 @@ def _shrink(config: ConfigDict) -> None:
     object looks like costs nothing at first, so that cells need not all draw the mean sprite.
     """
     config.model = fields.model("space", **_SMALL)
-    config.task = task(linear(0.5, 0.02, 200, 800), -1.0)
-    config.task.options.temperature = ConfigDict(linear(2.5, 1.0, 0, 1_000))
-    config.task.weights.boundary = 0.1
-    with config.task.weights.ignore_type():
-        config.task.weights.kl_what = ConfigDict(linear(0.0, 1.0, 0, 1_000))
+    config.task = task(
+        linear(0.5, 0.02, 200, 800),
+        -1.0,
+        linear(2.5, 1.0, 0, 1_000),
+        boundary=0.1,
+        kl_what=linear(0.0, 1.0, 0, 1_000),
+    )
     config.num_steps = 1_000
     config.data.size = _SMALL["image_size"]
     config.data.test = (0, 320)
@@ -95,10 +97,16 @@ def _shrink(config: ConfigDict) -> None:
     config.checkpoint_every = 500
 
 
-def task(presence_prior: Any, scale_prior: Any) -> ConfigDict:
-    """The sum of all terms, under schedules of the two priors."""
+def task(
+    presence_prior: Any, scale_prior: Any, temperature: Any = 2.5, **weights: Any
+) -> ConfigDict:
+    """The sum of all terms, some with `weights`, under schedules of the model's options."""
     return fields.task(
         "autoencoding",
-        weights=dict.fromkeys(TERMS, 1.0),
-        options={"presence_prior": presence_prior, "scale_prior": scale_prior},
+        weights=dict.fromkeys(TERMS, 1.0) | weights,
+        options={
+            "presence_prior": presence_prior,
+            "scale_prior": scale_prior,
+            "temperature": temperature,
+        },
     )

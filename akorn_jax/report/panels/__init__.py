@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 from akorn_jax.data.records import Examples
 from akorn_jax.evaluation.predict import predict
 from akorn_jax.outputs import ModelOutput
+from akorn_jax.report.panels.interpolation import following
 from akorn_jax.tasks.base import Task
 
 PyTree = Any
@@ -101,10 +102,11 @@ def _interpolated(
     def between(state: PyTree, first: jax.Array, last: jax.Array) -> jax.Array:
         return nnx.merge(graphdef, state).interpolate(first, last, num_images=NUM_BETWEEN)
 
-    found, indices = {}, list(outputs)
-    for index, following in zip(indices, [*indices[1:], indices[0]], strict=True):
-        ends = (examples.images[i].astype(np.float32) / 255 for i in (index, following))
+    found = {}
+    for pair in following(list(outputs)).items():
+        ends = (examples.images[i].astype(np.float32) / 255 for i in pair)
         scenes = np.asarray(between(state, *ends))
-        trajectory = {**(outputs[index].trajectory or {}), "interpolation": (scenes,)}
-        found[index] = dataclasses.replace(outputs[index], trajectory=trajectory)
+        output = outputs[pair[0]]
+        trajectory = {**(output.trajectory or {}), "interpolation": (scenes,)}
+        found[pair[0]] = dataclasses.replace(output, trajectory=trajectory)
     return found

@@ -1,6 +1,6 @@
 """From one scene to another along the line between their global latents."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,18 +18,27 @@ def applies(output: ModelOutput) -> bool:
     return "interpolation" in (output.trajectory or {})
 
 
+def following(indices: Sequence[int]) -> dict[int, int]:
+    """The scene that each strip leads to: the next one in the split, from the last the first."""
+    ordered = sorted(indices)
+    return dict(zip(ordered, [*ordered[1:], *ordered[:1]], strict=True))
+
+
 def render(run: Run, outputs: Mapping[int, ModelOutput], examples: Examples) -> dict[str, Any]:
-    """A strip per scene, and how many pictures it has."""
+    """A strip per scene between the scenes at its ends, and how many pictures it has."""
     del run
     strips = {i: output.trajectory["interpolation"][0] for i, output in outputs.items()}
+    pictures = {i: scenes.picture(scenes.shrink_image(examples.images[i])) for i in strips}
     return {
         "strips": [
             {
-                "index": index,
-                "image": scenes.picture(scenes.shrink_image(examples.images[index])),
-                "strip": _strip(frames),
+                "first": first,
+                "last": last,
+                "first_image": pictures[first],
+                "last_image": pictures[last],
+                "strip": _strip(strips[first]),
             }
-            for index, frames in strips.items()
+            for first, last in following(strips).items()
         ],
         "count": len(next(iter(strips.values()))),
     }

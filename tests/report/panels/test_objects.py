@@ -89,6 +89,8 @@ def test_strips_lead_from_scene_to_scene(config):
     assert np.abs(strips[3][0] - strips[3][-1]).max() > 1e-3
     rendered = interpolation.render(None, outputs, examples)
     assert rendered["count"] == panels.NUM_BETWEEN
+    assert [(s["first"], s["last"]) for s in rendered["strips"]] == [(3, 9), (9, 3)]
+    assert rendered["strips"][0]["last_image"] == rendered["strips"][1]["first_image"]
     strip = decode(rendered["strips"][0]["strip"])
     assert strip.shape == (32, 32 * panels.NUM_BETWEEN, 3)
     middle = np.clip(255 * strips[3][4], 0, 255)
