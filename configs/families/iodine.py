@@ -38,22 +38,27 @@ def discovery(protocol_key: str, chosen: set[str], **model: Any) -> ConfigDict:
 
 
 def shrink(config: ConfigDict) -> None:
-    """A quarter of an hour on a CPU core: 16 x 16 pixels, narrow networks, 3 iterations.
+    """Ten minutes on a CPU core: 16 x 16 pixels, narrow networks, 4 iterations.
 
-    The KL begins at a fiftieth of its weight: with the full one, slots keep the prior.
+    Where the published deviation of 0.1 makes slots that are one shade everywhere the first to
+    explain a pixel, channel by channel, one of 0.5 makes the mixture a squared error, which a slot
+    lowers by showing what is there. The KL weighs as much less as that error does, a 25th, and
+    begins at a twentieth of this: with more, slots keep the prior.
     """
+    num_steps = 6_000
     autoencoding.shrink(
         config,
         size=16,
-        num_steps=6_000,
+        num_steps=num_steps,
         batch_size=8,
-        slot_size=16,
+        slot_size=8,
         channels=16,
         hidden_size=64,
-        num_iterations=3,
+        num_iterations=4,
+        std=0.5,
         init_gain=1.0,
     )
-    kl = {"name": "linear", "start": 0.02, "stop": 0.5, "steps": 6_000}
+    kl = {"name": "linear", "start": 0.002, "stop": 0.04, "steps": num_steps}
     config.task = fields.task(
         "autoencoding", weights={"nll": 1.0, "kl": kl}, options={"kl_weight": kl}
     )
