@@ -10,8 +10,7 @@ The authors' released checkpoint has an FG-ARI of 0.82. Procedural data are room
 3D Shapes: floor, wall and one solid, all of which count as objects.
 
 At evaluation `--config.eval.options.num_slots=6` takes another number of slots, and
-`--config.eval.options.dynamic=True` as many as an image needs. Measured, the small variant:
-docs/results/genesis_v2.md.
+`--config.eval.options.dynamic=True` as many as an image needs.
 """
 
 from ml_collections import ConfigDict

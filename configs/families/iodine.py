@@ -40,10 +40,10 @@ def discovery(protocol_key: str, chosen: set[str], **model: Any) -> ConfigDict:
 def shrink(config: ConfigDict) -> None:
     """Ten minutes on a CPU core: 16 x 16 pixels, narrow networks, 4 iterations.
 
-    Where the published deviation of 0.1 makes slots that are one shade everywhere the first to
-    explain a pixel, channel by channel, one of 0.5 makes the mixture a squared error, which a slot
-    lowers by showing what is there. The KL weighs as much less as that error does, a 25th, and
-    begins at a twentieth of this: with more, slots keep the prior.
+    With the published deviation of 0.1, a black and a white slot everywhere explain saturated
+    colours, channel by channel, for less than the mean image costs; with 0.5 for more. The KL ends
+    at a 25th of its weight, as much less as a squared error counts then, and begins at a 500th:
+    with more, slots keep the prior.
     """
     num_steps = 6_000
     autoencoding.shrink(
