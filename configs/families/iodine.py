@@ -42,8 +42,7 @@ def shrink(config: ConfigDict) -> None:
 
     With the published deviation of 0.1, a black and a white slot everywhere explain saturated
     colours, channel by channel, for less than the mean image costs; with 0.5 for more. The KL ends
-    at a 25th of its weight, as much less as a squared error counts then, and begins at a 500th:
-    with more, slots keep the prior.
+    at a 25th of its weight, as much less as a squared error counts then, and begins at a 500th.
     """
     num_steps = 6_000
     autoencoding.shrink(
