@@ -78,7 +78,7 @@ def _fill(
         return model.features(images.astype(jnp.float32) / 255, Noise(key)).astype(jnp.float16)
 
     logging.info("Computing features of %d %s scenes.", len(scenes) - first, part)
-    with progress.bar(len(scenes), first) as bar:
+    with progress.bar(len(scenes), first, "scene") as bar:
         for start in range(first, len(scenes), size):
             rows = np.minimum(np.arange(start, start + size), len(scenes) - 1)
             images = np.stack([scenes[row]["image"] for row in rows])

@@ -76,7 +76,7 @@ def segment(
         left = {file for file in files if str(file.relative_to(root)) not in done}
         logging.info("%d pictures, %d of them done before.", len(files), len(files) - len(left))
         count = len(files) - len(left)
-        with run.segmenter() as segmenter, progress.bar(len(files), count) as bar:
+        with run.segmenter() as segmenter, progress.bar(len(files), count, "picture") as bar:
             for first in range(0, len(files), segmenter.batch_size):
                 some = files[first : first + segmenter.batch_size]
                 batch = {place: file for place, file in enumerate(some) if file in left}

@@ -4,9 +4,10 @@
     python -m benchmarks.clevrtex --systems=akorn,slot_attention --procedural
     python -m benchmarks.clevrtex --systems=akorn --procedural --scenes=400 --size=32 --steps=300
 
-Every system is trained by its recipe, `configs/clevrtex_SYSTEM.py`, and where there is one
-`configs/clevr_SYSTEM.py`, each in processes of its own (`launch.py`), which may be interrupted: run
-again, it resumes, and skips what is done. The table has the paper's columns, mean ± standard
+Every system is trained by its recipes, `configs/clevrtex_SYSTEM.py` and `configs/clevr_SYSTEM.py`
+(where the latter follows another protocol, by the former on CLEVR as the benchmark reads it), each
+in processes of its own (`launch.py`), which may be interrupted: run again, it resumes, and skips
+what is done. The table has the paper's columns, mean ± standard
 deviation over seeds: FG-ARI, mIoU and MSE by the benchmark's rules, on CLEVR after training there,
 on the others after training on full. `--procedural` takes ClevrTex-like scenes, whose scores are
 not comparable with published ones; `--scenes`, `--size` and `--steps` make all of it smaller.
@@ -31,11 +32,12 @@ from akorn_jax.errors import UserError
 from akorn_jax.runtime import progress, storage
 from benchmarks import machine
 from benchmarks.arena import processes
-from configs import arena, protocols
+from configs import arena, protocols, published
 from datasets.errors import DatasetError
 from datasets.prepare import prepare
 
 FULL, CLEVR = "clevrtex", "clevr"  # what is trained on, as recipes begin
+PROTOCOLS = {FULL: "clevrtex_full:clevrtex", CLEVR: "clevr10:clevrtex"}
 TESTS = ("full", "outd", "camo")  # of the training on full
 SYSTEMS = sorted(
     path.stem.removeprefix("clevrtex_")
@@ -79,8 +81,6 @@ def complete(
 ) -> None:
     """Trains a system and tests it wherever it should be tested, unless that is done."""
     config = recipe(system, trained_on, options, overrides)
-    if config is None:
-        return
     folder = options.out / trained_on / system
     workdir = folder / f"seed{seed}"
 
@@ -98,17 +98,17 @@ def complete(
 
 def recipe(
     system: str, trained_on: str, options: argparse.Namespace, overrides: Sequence[str]
-) -> ConfigDict | None:
-    """The config of a training; None where there is no such recipe, or of another protocol."""
-    path = processes.ROOT / "configs" / f"{trained_on}_{system}.py"
-    if not path.exists():
-        return None
+) -> ConfigDict:
+    """The config of a training: its own recipe, or that for ClevrTex on the benchmark's CLEVR."""
     variant = "procedural" if options.procedural else ""
-    config = run_config.from_recipe(f"{path}:{variant}")
-    expected = "clevr10:clevrtex" if trained_on == CLEVR else "clevrtex_full:clevrtex"
-    expected = protocols.protocol(expected, procedural=options.procedural)
-    if any(config.data[name] != expected[name] for name in ("crop", "test", "max_objects")):
-        return None
+    protocol = protocols.protocol(PROTOCOLS[trained_on], procedural=options.procedural)
+    config = run_config.from_recipe(f"{_path(FULL, system)}:{variant}")
+    if trained_on == CLEVR and _path(CLEVR, system).exists():
+        own = run_config.from_recipe(f"{_path(CLEVR, system)}:{variant}")
+        if all(own.data[name] == protocol[name] for name in ("crop", "test", "max_objects")):
+            config = own
+    if trained_on == CLEVR and config.data.name != protocol.name:
+        config.data, config.published = protocol, published.published(PROTOCOLS[CLEVR])
     if options.size is not None:
         config.data.size = options.size
         config.model.update(arena.resized(config.model.to_dict(), options.size))
@@ -119,6 +119,10 @@ def recipe(
     if options.steps is not None:
         arena.stretch(config, options.steps)
     return run_config.override(config, overrides)
+
+
+def _path(trained_on: str, system: str) -> Path:
+    return processes.ROOT / "configs" / f"{trained_on}_{system}.py"
 
 
 def shorten(data: ConfigDict, scenes: int) -> None:

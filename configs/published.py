@@ -132,6 +132,7 @@ _TABLES: list[tuple[str, str, tuple[str, ...], dict[str, list[tuple[float, float
             "GENESIS-V2": [(57.9, 20.4), (9.5, 0.6)],
             "SPAIR": [(77.1, 1.9), (66.0, 4.0)],
             "GNM": [(65.1, 4.2), (59.9, 3.7)],
+            "Slot Attention": [(95.9, 2.4), (36.6, 24.8)],
             "IODINE": [(93.8, 0.8), (45.1, 17.9)],
             "Efficient MORL": [(93.3, 3.2), (50.2, 22.6)],
         },

@@ -9,6 +9,7 @@ from etils import epath
 from akorn_jax import run_config
 from benchmarks import clevrtex
 from benchmarks.arena import processes
+from configs import protocols
 
 
 def options(*arguments):
@@ -33,10 +34,19 @@ def test_recipes_are_made_smaller_in_all_their_parts(system):
     assert config.data.max_records == 100
 
 
-def test_clevr_is_trained_on_by_the_benchmarks_protocol_alone():
-    assert clevrtex.recipe("monet", "clevr", options(), []).data.name == "clevr_with_masks/official"
-    assert clevrtex.recipe("akorn", "clevr", options(), []) is None  # of at most six objects
-    assert clevrtex.recipe("vit", "clevr", options(), []) is None  # has no recipe
+@pytest.mark.parametrize("system", clevrtex.SYSTEMS)
+def test_every_system_has_both_trainings_by_the_benchmarks_protocol(system):
+    for trained_on, key in clevrtex.PROTOCOLS.items():
+        config = clevrtex.recipe(system, trained_on, options(), [])
+        expected = protocols.protocol(key, procedural=False)
+        for name in ("name", "crop", "train", "validation", "test", "max_objects"):
+            assert config.data[name] == expected[name]
+
+
+def test_systems_without_a_recipe_for_clevr_by_that_protocol_take_that_for_clevrtex():
+    akorn = clevrtex.recipe("akorn", "clevr", options(), [])  # whose own is CLEVR6
+    assert akorn.model == clevrtex.recipe("akorn", "clevrtex", options(), []).model
+    assert clevrtex.recipe("monet", "clevr", options(), []).model.image_size == 128
 
 
 @pytest.fixture

@@ -140,7 +140,10 @@ class Evaluator(base.Evaluator):
             for _ in features():
                 pass
         else:
-            with Workers(settings.num_workers or None) as workers, progress.bar(total) as bar:
+            with (
+                Workers(settings.num_workers or None) as workers,
+                progress.bar(total, unit="scene") as bar,
+            ):
                 results = clustering.iterate_cluster_maps(
                     features(), self.config.data.num_clusters, workers, dims=settings.pca
                 )

@@ -119,7 +119,10 @@ def label_maps(
             rest.append({n: output[n] for n in ("mse", *slot_health.KEPT) if n in output})
             yield output
 
-    with Workers(config.eval.num_workers or None) as workers, progress.bar(len(examples)) as bar:
+    with (
+        Workers(config.eval.num_workers or None) as workers,
+        progress.bar(len(examples), unit="scene") as bar,
+    ):
         for labels in iterate_label_maps(watched(), config, workers):
             maps.append(clustering.upsample_nearest(labels, size))
             bar.update(len(maps))

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 console = rich.console.Console(stderr=True, highlight=False)
 FORMAT = logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%Y-%m-%d %H:%M:%S")
 SECONDS_BETWEEN_LINES = 30.0
+SECONDS_BEFORE_A_RATE = 1.0
 _one_is_shown = threading.Lock()
 
 
@@ -64,12 +65,13 @@ def setup_logging(directory: epath.PathLike | None = None, process: int = 0) -> 
 
 
 @contextlib.contextmanager
-def bar(num_steps: int, first_step: int = 0) -> Iterator["Bar"]:
+def bar(total: int, done: int = 0, unit: str = "step") -> Iterator["Bar"]:
     """A progress bar that is there within the context, or within another's nothing.
 
     Args:
-        num_steps: the last step.
-        first_step: steps made before.
+        total: steps in all.
+        done: steps made before.
+        unit: what a step is.
     """
     columns = (
         rich.progress.TextColumn("{task.completed}/{task.total}"),
@@ -82,7 +84,7 @@ def bar(num_steps: int, first_step: int = 0) -> Iterator["Bar"]:
         shown = first and console.is_terminal and jax.process_index() == 0
         display = rich.progress.Progress(*columns, console=console, expand=True, disable=not shown)
         with display:
-            yield Bar(display, num_steps, first_step, lines=first and not shown)
+            yield Bar(display, total, done, unit, lines=first and not shown)
     finally:
         if first:
             _one_is_shown.release()
@@ -92,32 +94,34 @@ class Bar:
     """Progress of a loop; made by `bar`."""
 
     def __init__(
-        self, display: rich.progress.Progress, num_steps: int, first_step: int, lines: bool
+        self, display: rich.progress.Progress, total: int, done: int, unit: str, lines: bool
     ):
         self._display = display
         self._lines = lines  # in place of a bar
-        self._num_steps = num_steps
+        self._total, self._unit = total, unit
         self._first: tuple[int, float] | None = None  # after compilation
         self._last_line = time.monotonic()
-        self._task = display.add_task(
-            "steps", total=num_steps, completed=first_step, status="compiling"
-        )
+        self._task = display.add_task(unit, total=total, completed=done, status="compiling")
 
-    def update(self, step: int, loss: float | None = None) -> None:
-        """Shows that `step` steps are made; the loss is the last that is known."""
+    def update(self, done: int, loss: float | None = None) -> None:
+        """Shows that `done` steps are made; the loss is the last that is known."""
         now = time.monotonic()
+        self._display.update(self._task, completed=done)
         if self._first is None:
-            self._first = (step, now)
+            self._first = (done, now)
             return
-        rate = (step - self._first[0]) / max(now - self._first[1], 1e-9)
-        status = f"{rate:.1f} steps/s"
+        seconds = now - self._first[1]
+        if seconds < SECONDS_BEFORE_A_RATE:  # what was ready at once tells nothing of the rest
+            return
+        rate = (done - self._first[0]) / seconds
+        status = f"{rate:.1f} {self._unit}s/s"
         if loss is not None:
             status += f", loss {loss:.4f}"
-        self._display.update(self._task, completed=step, status=status)
+        self._display.update(self._task, status=status)
         if self._lines and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
-            left = duration((self._num_steps - step) / max(rate, 1e-9))
-            logger.info("step %d of %d, %s, %s left", step, self._num_steps, status, left)
+            left = duration((self._total - done) / max(rate, 1e-9))
+            logger.info("%s %d of %d, %s, %s left", self._unit, done, self._total, status, left)
 
 
 def duration(seconds: float) -> str:

@@ -131,7 +131,7 @@ def score(
     chunks = ((pairs[i : i + CHUNK], background_ids, ignore_ids, skip_bad) for i in starts)
     values: dict[str, list[Array]] = {}
     done = 0
-    with Workers(num_workers) as workers, progress.bar(len(pairs)) as bar:
+    with Workers(num_workers) as workers, progress.bar(len(pairs), unit="pair") as bar:
         for chunk in workers.imap(score_pairs, chunks):
             for scores in chunk:
                 if isinstance(scores, str):

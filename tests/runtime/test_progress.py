@@ -64,6 +64,7 @@ def test_orbax_is_quiet(tmp_path, screen):
 
 def test_lines_where_there_is_no_terminal(tmp_path, screen, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_BEFORE_A_RATE", 0.0)
     progress.setup_logging(tmp_path)
     with progress.bar(100, 50) as bar:
         bar.update(51)
@@ -74,9 +75,22 @@ def test_lines_where_there_is_no_terminal(tmp_path, screen, monkeypatch):
     assert line.endswith("left")
 
 
+def test_lines_name_what_they_count_and_wait_for_a_rate(tmp_path, screen, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    seconds = iter((0.0, 40.0, 40.1, 42.0))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(seconds))
+    progress.setup_logging(tmp_path)
+    with progress.bar(100, unit="scene") as bar:
+        for done in (1, 2, 41):  # a second one is ready at once
+            bar.update(done)
+    (line,) = screen.getvalue().splitlines()
+    assert "scene 41 of 100, 20.0 scenes/s, 0:03 left" in line
+
+
 def test_a_bar_on_a_terminal(tmp_path, screen, monkeypatch):
     terminal = rich.console.Console(file=screen, width=100, force_terminal=True)
     monkeypatch.setattr(progress, "console", terminal)
+    monkeypatch.setattr(progress, "SECONDS_BEFORE_A_RATE", 0.0)
     progress.setup_logging(tmp_path)
     with progress.bar(100, 50) as bar:
         bar.update(51)
