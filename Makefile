@@ -12,7 +12,7 @@ BUDGET ?= 10m
 help:
 	@sed -n 's/^## //p' Makefile
 
-$(VENV)/.installed: requirements.txt requirements-dev.txt
+$(VENV)/.installed: $(wildcard requirements*.txt)
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
 	$(RUN) -m pip install --quiet -r requirements.txt -r requirements-dev.txt
@@ -30,7 +30,7 @@ test: $(VENV)/.installed
 test-slow: $(VENV)/.installed
 	$(RUN) -m pytest -n $(JOBS) -m slow
 
-$(BEAM_VENV)/.installed: requirements.txt requirements-beam.txt requirements-dev.txt
+$(BEAM_VENV)/.installed: $(wildcard requirements*.txt)
 	$(PYTHON) -m venv $(BEAM_VENV)
 	$(BEAM_VENV)/bin/python -m pip install --quiet --constraint=requirements-dev.txt \
 		-r requirements.txt -r requirements-beam.txt pytest pytest-timeout pytest-xdist

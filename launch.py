@@ -26,10 +26,10 @@ import jax
 from absl import logging
 from etils import epath
 
-from akorn_jax import evaluate, features, report, run_config, sample, segment, train
+from akorn_jax import evaluate, features, report, run_config, sample, train
 from akorn_jax.data import records
 from akorn_jax.errors import UserError
-from akorn_jax.runtime import memory, processes, progress, provenance, storage
+from akorn_jax.runtime import extras, memory, processes, progress, provenance, storage
 from akorn_jax.runtime.lock import DirectoryLock
 from akorn_jax.runtime.preemption import Outcome
 from configs import base, protocols
@@ -56,6 +56,9 @@ def main(arguments: list[str]) -> int:
     except (UserError, DatasetError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        print(f"error: {extras.explain(error)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("error: interrupted; rerun the same command to resume.", file=sys.stderr)
         return 130
@@ -78,6 +81,8 @@ def run(arguments: list[str]) -> int:
         run_config.check_same(config, workdir)
     written = workdir
     if options.mode == "segment":  # the run may be another's
+        from akorn_jax import segment  # needs an extra
+
         if options.images is None or options.out is None:
             raise UserError("--mode=segment: pass --images='DIR/*.jpg' and --out=DIR.")
         segment.find(options.images)  # nothing is made where there is none
@@ -99,6 +104,8 @@ def work(
 ) -> int:
     """What the mode asks for, in its order; returns the exit code."""
     if options.mode == "segment":
+        from akorn_jax import segment
+
         out = segment.segment(
             config, workdir, options.images, options.out, skip_bad=options.skip_bad
         )

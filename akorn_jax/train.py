@@ -122,9 +122,10 @@ def train(config: ConfigDict, workdir: epath.Path) -> Outcome:
         checkpoints.wait()
     writer.close()
     if checkpoints.last_step != done > first:
+        remedy = "See whether it answers" if checkpoints.stuck else "Make room"
         raise UserError(
             f"{workdir}: step {done}, the last, could not be saved; "
-            f"{checkpoints.describe_latest()}. Make room and run the same command again."
+            f"{checkpoints.describe_latest()}. {remedy} and run the same command again."
         )
     return outcome if done < config.num_steps else Outcome.DONE
 

@@ -3,7 +3,8 @@
     python -m benchmarks.step_table runs/bench/steps/*.json
 
 A row is a recipe; files are read in the given order. Ratios are PyTorch's time over ours, on given
-views: the median of the rounds' ratios and their range, of each way in which the official code ran.
+views: the median of the rounds' ratios and their range, of each way in which the official code ran,
+"cannot" where its code does not, and "not compared" where `benchmarks.official` knows no code.
 """
 
 import argparse
@@ -14,7 +15,8 @@ from typing import Any
 from benchmarks import official
 
 HEADER = (
-    *("system", "recipe", "type", "images", "parameters", "temporary, MB", "compiled in, s"),
+    *("system", "recipe", "type", "cores", "images", "parameters", "temporary, MB"),
+    "compiled in, s",
     *("step, ms", "images/s"),
     *(f"ratio to {variant}" for variant in official.VARIANTS),
 )
@@ -31,12 +33,12 @@ def table(files: list[Path]) -> str:
     """The table of all results in some files, and a line for each machine they were measured on."""
     written = [json.loads(file.read_text()) for file in files]
     rows = [HEADER, (*["---"] * 3, *["---:"] * (len(HEADER) - 3))]
-    rows += [cells(result) for run in written for result in run["results"]]
+    rows += [cells(result, run["machine"]) for run in written for result in run["results"]]
     machines = dict.fromkeys(_machine(run) for run in written)
     return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", *machines])
 
 
-def cells(result: dict[str, Any]) -> tuple[str, ...]:
+def cells(result: dict[str, Any], machine: dict[str, Any]) -> tuple[str, ...]:
     """A row's; a recipe that the device could not run has its error for its numbers."""
     recipe = f"`{Path(result['recipe']).name}`"
     if "error" in result:
@@ -45,20 +47,24 @@ def cells(result: dict[str, Any]) -> tuple[str, ...]:
         result["system"],
         recipe,
         result["dtype"],
+        str(machine["cores"]),
         str(result["images"]),
         f"{result['parameters']:,}",
         f"{result['temp_megabytes']:,.0f}",
         f"{result['compile_seconds']:.1f}",
         f"{1e3 * result['step_seconds']:,.1f}",
         f"{result['images_per_second']:,.1f}",
-        *(_ratio(result.get("ratios", {}).get(variant)) for variant in official.VARIANTS),
+        *(_ratio(result, variant) for variant in official.VARIANTS),
     )
 
 
-def _ratio(ratio: dict[str, float] | None) -> str:
-    if ratio is None:
-        return "not measured"
-    return "{median:.2f} ({min:.2f} to {max:.2f})".format(**ratio)
+def _ratio(result: dict[str, Any], variant: str) -> str:
+    if variant in result.get("ratios", {}):
+        return "{median:.2f} ({min:.2f} to {max:.2f})".format(**result["ratios"][variant])
+    if result["system"] not in official.names():
+        return "not compared"
+    cannot = variant not in official.entry(result["system"]).VARIANTS
+    return "cannot" if cannot or variant in result.get("failed", {}) else "not measured"
 
 
 def _machine(run: dict[str, Any]) -> str:

@@ -1,6 +1,10 @@
 """Slot Attention on CLEVR of up to ten objects, as ClevrTex's authors ran it (arXiv 2111.10265).
 
     python launch.py --config=configs/clevr_slot_attention.py             # weighted mean
+    python launch.py --config=configs/clevr_slot_attention.py:weighted_sum
+    python launch.py --config=configs/clevr_slot_attention.py:batch_norm
+    python launch.py --config=configs/clevr_slot_attention.py:layer_norm
+    python launch.py --config=configs/clevr_slot_attention.py:implicit
     python launch.py --config=configs/clevr_slot_attention.py:procedural  # on procedural data
 
 Published, on the original data (mean ± std over seeds; scores in %, MSE the sum of an image's

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from absl import logging
-from pycocotools import mask as coco_mask
 
 from datasets import pictures
 from datasets.errors import DatasetError
@@ -119,6 +118,8 @@ def decode(segmentation: Any, height: int, width: int) -> Array:
       ValueError, KeyError, TypeError: it is none, or of another size.
     """
     if isinstance(segmentation, list):
+        from pycocotools import mask as coco_mask
+
         for polygon in segmentation:
             points = np.asarray(polygon, np.float64).reshape(-1, 2)
             size = np.array([width, height])

@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from datasets.builder import Variant
-from datasets.errors import DatasetError
 from datasets.labelled import File, LabelledImages
 from datasets.schemas import Field, Schema
 from datasets.sources import Arrays, Stream
@@ -53,13 +52,8 @@ class Digits(LabelledImages):
 
     def read(self, split: str, paths: Mapping[str, Path]) -> Arrays:
         """See `LabelledImages.read`."""
-        try:
-            from sklearn.datasets import load_digits
-        except ImportError as error:
-            raise DatasetError(
-                "digits: scikit-learn holds the images and is not installed; pip install"
-                " scikit-learn"
-            ) from error
+        from sklearn.datasets import load_digits
+
         digits = load_digits()
         levels = np.rint(digits.images * (255 / _LEVELS)).astype(np.uint8)
         return {"image": levels, "label": digits.target.astype(np.uint8)}

@@ -8,19 +8,22 @@ the records, in the order of the file, masks with the entities first.
 import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
 from datasets.errors import DamagedFileError, DatasetError
 from datasets.schemas import Field, Schema
 from datasets.sources import Arrays, Stream, as_rgb, fingerprint
 
+if TYPE_CHECKING:
+    import h5py
+
 _BLOCK_BYTES = 1 << 26  # that are read at once
 
 
 @contextlib.contextmanager
-def opened(path: Path, fields: Mapping[str, Field], what: str) -> Iterator[h5py.File]:
+def opened(path: Path, fields: Mapping[str, Field], what: str) -> Iterator["h5py.File"]:
     """The file, which has these datasets, `[N, *shape]` each; it may have others.
 
     Args:
@@ -32,6 +35,8 @@ def opened(path: Path, fields: Mapping[str, Field], what: str) -> Iterator[h5py.
       DamagedFileError: a dataset is missing or of another shape or type, or the file cannot be
         read; also while it is open.
     """
+    import h5py
+
     try:
         with h5py.File(path, "r") as file:
             _check(path, file, fields, what)
@@ -44,12 +49,12 @@ def opened(path: Path, fields: Mapping[str, Field], what: str) -> Iterator[h5py.
         ) from error
 
 
-def _check(path: Path, file: h5py.File, fields: Mapping[str, Field], what: str) -> None:
+def _check(path: Path, file: "h5py.File", fields: Mapping[str, Field], what: str) -> None:
     lengths = {}
     for name, field in fields.items():
-        dataset = file.get(name)
+        dataset = file.get(name)  # may be a group
         shape = ("N", *field.shape)
-        if not isinstance(dataset, h5py.Dataset) or dataset.shape[1:] != field.shape:
+        if getattr(dataset, "shape", None) is None or dataset.shape[1:] != field.shape:
             raise DamagedFileError(f"{path}: has no {name} of shape {shape}; it is not {what}")
         if dataset.dtype != np.dtype(field.dtype):
             raise DamagedFileError(
@@ -60,7 +65,7 @@ def _check(path: Path, file: h5py.File, fields: Mapping[str, Field], what: str) 
         raise DamagedFileError(f"{path}: the lengths of its datasets differ ({lengths})")
 
 
-def blocks(file: h5py.File, fields: Mapping[str, Field], count: int) -> Iterator[Arrays]:
+def blocks(file: "h5py.File", fields: Mapping[str, Field], count: int) -> Iterator[Arrays]:
     """The first `count` rows of the datasets, some at a time: `[n, ...]` by name."""
     row = sum(field.size * np.dtype(field.dtype).itemsize for field in fields.values())
     step = max(1, _BLOCK_BYTES // row)

@@ -9,9 +9,8 @@ order, so that slices of it are random samples. Neither says which pixel belongs
 import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -20,6 +19,9 @@ from datasets.builder import MultiObjectBuilder, Variant
 from datasets.scenes import shapes3d as scenes
 from datasets.schemas import Field, Schema
 from datasets.sources import Arrays, Stream
+
+if TYPE_CHECKING:
+    import h5py
 
 URL = "https://storage.googleapis.com/3d-shapes/3dshapes.h5"
 # Columns of the file's `labels`.
@@ -149,6 +151,6 @@ def _shuffled(path: Path, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]
         yield from zip(ordered, file["labels"][...][order], strict=True)
 
 
-def _opened(path: Path) -> contextlib.AbstractContextManager[h5py.File]:
+def _opened(path: Path) -> contextlib.AbstractContextManager["h5py.File"]:
     """The file, whose arrays are those of the published one; raises as `hdf5.opened`."""
     return hdf5.opened(path, _FIELDS, "3dshapes.h5")

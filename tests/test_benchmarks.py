@@ -180,7 +180,7 @@ def test_the_baseline_is_chosen_by_system(tmp_path, monkeypatch):
     clones = official.Official([str(tmp_path)])
     assert clones.variants(step.recipe("configs/clevr_monet.py", 4)) == official.VARIANTS
     assert clones.variants(step.recipe("configs/demo.py", 4)) == ()  # its code is in another clone
-    assert clones.variants(step.recipe("configs/tetrominoes_slot_attention.py", 4)) == ()
+    assert clones.variants(step.recipe("configs/tetrominoes_dinosaur.py", 4)) == ()
 
 
 @pytest.mark.slow
@@ -317,7 +317,31 @@ def test_a_recipe_that_the_device_cannot_run_leaves_the_others(tmp_path, monkeyp
     assert measured["images"] == 16
     table = step_table.table([path])
     assert "RESOURCE_EXHAUSTED: out of memory" in table
-    assert "| akorn | `demo.py` | float32 | 16 |" in table
+    cores = len(os.sched_getaffinity(0))
+    assert f"| akorn | `demo.py` | float32 | {cores} | 16 |" in table
+
+
+def test_the_table_says_why_a_ratio_is_missing():
+    measured = {
+        "recipe": "configs/clevr_gnm.py",
+        "system": "gnm",
+        "dtype": "float32",
+        "images": 4,
+        "parameters": 8,
+        "temp_megabytes": 1.0,
+        "compile_seconds": 1.0,
+        "step_seconds": 1.0,
+        "images_per_second": 4.0,
+        "ratios": {},
+    }
+    machine = {"cores": 2}
+    assert step_table.cells(measured, machine)[-3:] == ("not measured", "cannot", "not measured")
+    failed = measured | {"failed": {"compile": "InductorError: no"}}
+    assert step_table.cells(failed, machine)[-1] == "cannot"
+    unknown = measured | {"system": "dinosaur"}
+    assert step_table.cells(unknown, machine)[-3:] == 3 * ("not compared",)
+    ratio = {"eager": {"median": 1.5, "min": 1.0, "max": 2.0}}
+    assert step_table.cells(measured | {"ratios": ratio}, machine)[-3] == "1.50 (1.00 to 2.00)"
 
 
 def test_the_published_batch_is_the_recipes():

@@ -3,6 +3,8 @@
 Every process runs the same command. Process 0 alone writes logs, metrics, pictures and checksums.
 """
 
+import atexit
+import contextlib
 import glob
 import importlib.util
 import itertools
@@ -28,6 +30,8 @@ HEARTBEAT_SECONDS = 300
 DEAD_PEER = 75  # exit code: EX_TEMPFAIL, "try again later", of sysexits.h
 # How long processes that are done wait for the others: process 0 evaluates alone at the end.
 SHUTDOWN_SECONDS = 7 * 24 * 3600
+# How long a program that has ended waits for its threads, one of which may wait for a dead disk.
+THREAD_SECONDS = 30.0
 
 
 def initialize(
@@ -85,12 +89,14 @@ def end(program: Callable[[], int]) -> None:
     """Runs a program and ends the process with its exit code.
 
     One of several processes that fails leaves at once: at a usual exit it would wait for the
-    others, who wait for it. Where a peer has died, there is time to say which.
+    others, who wait for it. Where a peer has died, there is time to say which. A thread that never
+    ends, e.g. since storage does not answer, does not hold the process for long.
     """
     try:
         code = program()
     except Exception as error:
         if jax.process_count() == 1:
+            _limit_threads(1)
             raise
         if isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error):
             print(f"{str(error).splitlines()[0]} Is a process dead?", file=sys.stderr, flush=True)
@@ -98,9 +104,24 @@ def end(program: Callable[[], int]) -> None:
         traceback.print_exc()
         code = 1
     if code in (0, 124) or not jax.distributed.is_initialized():
+        _limit_threads(code)
         sys.exit(code)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _leave(code)
+
+
+def _limit_threads(code: int) -> None:
+    """Python joins all threads before it ends; after `THREAD_SECONDS` it ends without."""
+    timer = threading.Timer(THREAD_SECONDS, _leave, (code,))
+    timer.daemon = True
+    timer.start()
+    atexit.register(timer.cancel)  # called when they are joined
+
+
+def _leave(code: int) -> None:
+    """Ends the process at once."""
+    with contextlib.suppress(OSError):  # a closed pipe
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)
 
 

@@ -29,6 +29,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.utils import make_grid
 
 from akorn_jax.errors import UserError
+from akorn_jax.runtime import extras
 
 _REPLACED = "clu.metric_writers.summary_writer"
 if "clu.metric_writers" not in sys.modules:
@@ -224,10 +225,9 @@ class WandbWriter(_Writer):
         """
         try:
             self._wandb = importlib.import_module("wandb")
-        except ImportError as error:
+        except ModuleNotFoundError as error:
             raise UserError(
-                f"wandb_project={project!r}: the package wandb is not installed; "
-                "run `pip install wandb` or leave the project empty"
+                f"wandb_project={project!r}: {extras.explain(error)}, or leave the project empty"
             ) from error
         name = epath.Path(workdir).name
         identity = f"{project}-{epath.Path(workdir).absolute()}"

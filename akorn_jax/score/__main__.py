@@ -20,7 +20,7 @@ from etils import epath
 
 from akorn_jax.errors import UserError
 from akorn_jax.evaluation.workers import Workers
-from akorn_jax.runtime import progress, storage
+from akorn_jax.runtime import extras, progress, storage
 from akorn_jax.score import conventions, label_maps
 from akorn_jax.score.pairs import Pair, score_pairs
 
@@ -189,4 +189,7 @@ if __name__ == "__main__":
         main(sys.argv[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        print(f"error: {extras.explain(error)}", file=sys.stderr)
         sys.exit(2)

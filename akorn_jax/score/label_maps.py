@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as pycoco_mask
 
 from akorn_jax.errors import UserError
 
@@ -210,6 +209,8 @@ def coco_mask(segmentation: Any, shape: tuple[int, int]) -> Array:
     """
     height, width = shape
     if isinstance(segmentation, list):
+        from pycocotools import mask as pycoco_mask
+
         for polygon in segmentation:
             points = np.asarray(polygon, np.float64).reshape(-1, 2)
             size = np.array([width, height])

@@ -9,6 +9,9 @@ SHA-256 of all its files is written beside it, in the format of `sha256sum -c`:
 Orbax restores an array with a flipped bit without complaint, so every file is verified before it is
 trusted. A run that is killed at any moment leaves at worst a step that is marked as `saving`, which
 is ignored; older steps are removed only when a newer one has its checksums.
+
+A save that does not return (storage that does not answer) is waited for `PATIENCE` seconds. Then
+the run goes on without it and saves no other step until it has returned.
 """
 
 import concurrent.futures
@@ -27,7 +30,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from akorn_jax.errors import UserError
-from akorn_jax.runtime import storage
+from akorn_jax.runtime import storage, tensorstore_threads
 from akorn_jax.runtime.tree_paths import by_name
 from akorn_jax.training import checksums
 
@@ -38,6 +41,10 @@ logger = logging.getLogger(__name__)
 TEMPORARY = ".orbax-checkpoint-tmp"  # orbax's suffix for what is not finalised
 INDEX = "manifest.ocdbt"  # without it no array can be found
 NONE, NONE_INTACT = -1, -2
+# Seconds. Orbax gives a step up that has not written its arrays by then; putting it in its place,
+# waiting for other processes and the checksums come on top, for which orbax has no limit.
+WRITE_LIMIT = 300
+PATIENCE = 3 * WRITE_LIMIT
 
 
 class Restored(NamedTuple):
@@ -54,7 +61,14 @@ class Checkpoints:
     All processes call all methods in the same order; process 0 verifies, hashes and removes.
     """
 
-    def __init__(self, directory: epath.PathLike, *, keep: int = 3, alone: bool = False):
+    def __init__(
+        self,
+        directory: epath.PathLike,
+        *,
+        keep: int = 3,
+        alone: bool = False,
+        patience: float = PATIENCE,
+    ):
         """Creates nothing until the first `save`.
 
         Args:
@@ -62,6 +76,7 @@ class Checkpoints:
                 all processes.
             keep: how many complete steps stay, at least 1.
             alone: this process reads or writes while the others do something else.
+            patience: how many seconds a save is waited for, by the monotonic clock.
 
         Raises:
             UserError: `keep` is less than 1.
@@ -70,6 +85,8 @@ class Checkpoints:
             raise UserError(f"keep={keep!r}: at least one checkpoint must stay; give 1 or more")
         self.directory = _absolute(epath.Path(directory))
         self.keep = keep
+        self.patience = patience
+        self.stuck = False  # the last save was waited for in vain and has not returned since
         self.last_step: int | None = None  # newest step known to be intact
         self._damaged: set[int] = set()  # steps that this run has fallen back from
         process = jax.process_index()
@@ -78,6 +95,8 @@ class Checkpoints:
         self._prepared = False
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
         self._pending: concurrent.futures.Future | None = None
+        self._pending_step: int | None = None
+        tensorstore_threads.keep_one()
         handler = ocp.CompositeCheckpointHandler(
             state=ocp.PyTreeCheckpointHandler(), extra=ocp.JsonCheckpointHandler()
         )
@@ -86,14 +105,15 @@ class Checkpoints:
             primary_host=process, active_processes={process}, barrier_sync_key_prefix="alone"
         )
         self._orbax = ocp.AsyncCheckpointer(
-            handler, timeout_secs=300, multiprocessing_options=apart if alone else together
+            handler, timeout_secs=WRITE_LIMIT, multiprocessing_options=apart if alone else together
         )
 
     def save(self, step: int, state: PyTree, extra: Mapping[str, Any] | None = None) -> None:
         """Starts to write a step and returns when `state` may be changed or donated.
 
         A step of this name that is already there is replaced, unless this run saved or verified
-        it. Storage that is full or fails costs a warning and the step, nothing else.
+        it. Storage that is full, fails or does not answer costs a warning and the step, nothing
+        else.
 
         Args:
             step: its number.
@@ -104,6 +124,9 @@ class Checkpoints:
             UserError: the directory cannot be made or written.
         """
         self.wait()
+        if self._anywhere(self.stuck):
+            logger.warning("checkpoint %d not saved: an earlier one is still being saved", step)
+            return
         arrays = _arrays(state)
         if not self._agree(self._begin(step, arrays) if self._primary else 0):
             return
@@ -116,6 +139,7 @@ class Checkpoints:
             self._abandon(step, error)
         else:
             self._pending = self._thread.submit(self._seal, step)
+            self._pending_step = step
 
     def restore_latest(
         self, like: PyTree, sharding: PyTree = None, *, partial: bool = False
@@ -196,16 +220,27 @@ class Checkpoints:
         return f"the last good checkpoint is {self.directory / str(self.last_step)}"
 
     def wait(self) -> None:
-        """Returns when the last `save` has its checksum, or was given up."""
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
+        """Returns when the last `save` has its checksum, was given up, or is `stuck`."""
+        if self._pending is None:
+            return
+        done, _ = concurrent.futures.wait([self._pending], 0 if self.stuck else self.patience)
+        if done:
+            pending, self._pending, self.stuck = self._pending, None, False
             pending.result()
+        elif not self.stuck:
+            self.stuck = True
+            logger.warning(
+                "checkpoint %d not saved: %s has not answered for %.0f s; training continues and "
+                "saves nothing until it does, the last good checkpoint is %s",
+                *(self._pending_step, self.directory, self.patience, self.last_step),
+            )
 
     def close(self) -> None:
-        """Waits, then ends the threads."""
+        """Waits, then ends the threads, but for those of a save that is stuck."""
         self.wait()
-        self._thread.shutdown()
-        self._orbax.close()
+        self._thread.shutdown(wait=not self.stuck)
+        if not self.stuck:
+            self._orbax.close()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -334,6 +369,12 @@ class Checkpoints:
             )
 
     # --- small parts
+
+    def _anywhere(self, value: bool) -> bool:
+        """Whether it is so on any process."""
+        if self._alone:
+            return value
+        return bool(multihost_utils.process_allgather(np.int32(value)).any())
 
     def _agree(self, value: int) -> int:
         """Process 0's value, on every process."""

@@ -106,8 +106,14 @@ class Official:
                 if parameter.ndim == 4:
                     parameter.data = parameter.data.to(memory_format=torch.channels_last)
             views = views.to(memory_format=torch.channels_last)
-        forward = torch.compile(net, fullgraph=fullgraph) if variant == "compile" else net
-        optimizers = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
+        forward = net
+        if variant == "compile":
+            forward = torch.compile(net, fullgraph=fullgraph, dynamic=False)
+        optimizers = {
+            "adam": torch.optim.Adam,
+            "adamw": torch.optim.AdamW,
+            "rmsprop": torch.optim.RMSprop,
+        }
         update = optimizers[config.optimizer.name](trained, lr=RATE)
 
         def step() -> None:

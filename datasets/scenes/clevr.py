@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from datasets.errors import DatasetError
-from datasets.scenes import clevr_materials, layout, sampling, studio
+from datasets.scenes import clevr_materials, layout, sampling, studio, visibility
 from datasets.scenes.ray_casting import Vec
 from datasets.scenes.sampling import Window
 
@@ -193,10 +193,16 @@ def label_map(
     return np.asarray(_label_map(pack(scene), height, width, window or Window()))
 
 
-def visible_pixels(scene: Mapping[str, Any]) -> np.ndarray:
-    """How many pixels of the 240x320 picture show each object, int64 [number of objects]."""
-    shown = np.bincount(label_map(scene).ravel(), minlength=NUM_ENTITIES)
-    return shown[1 : 1 + len(scene["objects"])]
+_every_object_shows = jax.jit(
+    functools.partial(
+        visibility.every_object_shows, solids=clevr_materials.SOLIDS, least=layout.MIN_VISIBLE
+    )
+)
+
+
+def every_object_shows(scene: Mapping[str, Any]) -> bool:
+    """Whether each object shows as many pixels of the 240x320 picture as CLEVR asks for."""
+    return bool(_every_object_shows(pack(scene)))
 
 
 # ---------------------------------------------------------------- scenes
@@ -221,7 +227,7 @@ def sample_scene(seed: int, index: int) -> dict[str, Any]:
         if objects is None:
             continue
         scene["objects"] = [_with_appearance(rng, o) for o in objects]
-        if (visible_pixels(scene) >= layout.MIN_VISIBLE).all():
+        if every_object_shows(scene):
             return scene | {"objects": layout.with_coordinates(camera, scene["objects"])}
 
 

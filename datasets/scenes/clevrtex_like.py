@@ -26,7 +26,16 @@ import jax
 import numpy as np
 
 from datasets.errors import DatasetError
-from datasets.scenes import clevr, layout, random, sampling, studio, textured_solids, textures
+from datasets.scenes import (
+    clevr,
+    layout,
+    random,
+    sampling,
+    studio,
+    textured_solids,
+    textures,
+    visibility,
+)
 from datasets.scenes.sampling import Window
 from datasets.scenes.textured_solids import SOLIDS
 
@@ -96,8 +105,7 @@ def sample_scene(seed: int, index: int, variant: str = "full") -> dict[str, Any]
         if placed is None:
             continue
         scene["objects"] = [_with_appearance(rng, scene, spec, o) for o in placed]
-        shown = np.bincount(label_map(scene).ravel(), minlength=count + 1)[1:]
-        if (shown >= layout.MIN_VISIBLE).all():
+        if _every_object_shows(_pack_solids(scene)):
             return scene | {"objects": layout.with_coordinates(camera, scene["objects"])}
 
 
@@ -146,9 +154,15 @@ def _recipe(material: str, color: str | None = None) -> textures.Recipe:
     return recipes[material]
 
 
-def _pack(scene: Mapping[str, Any], seed: int) -> tuple[studio.Scene, textures.Material, Any]:
-    """A scene's arrays, its materials (ground first, then objects) and where its noise starts."""
-    objects = scene["objects"]
+_every_object_shows = jax.jit(
+    functools.partial(
+        visibility.every_object_shows, solids=tuple(SOLIDS.values()), least=layout.MIN_VISIBLE
+    )
+)
+
+
+def _pack_solids(scene: Mapping[str, Any]) -> studio.Scene:
+    """A scene's arrays, without its materials."""
     rows = [
         {
             "x": o["x"],
@@ -158,18 +172,23 @@ def _pack(scene: Mapping[str, Any], seed: int) -> tuple[studio.Scene, textures.M
             "kind": list(SOLIDS).index(o["shape"]),
             "metal": 0.0,
         }
-        for o in objects
+        for o in scene["objects"]
     ]
+    return studio.pack(scene["camera"], scene["lights"], rows, [(0, 0, 0)] * len(rows))
+
+
+def _pack(scene: Mapping[str, Any], seed: int) -> tuple[studio.Scene, textures.Material, Any]:
+    """A scene's arrays, its materials (ground first, then objects) and where its noise starts."""
     ground = _recipe(scene["ground_material"])
     recipes = [dataclasses.replace(ground, scale=ground.scale * _GROUND_SCALE)]
-    recipes += [_recipe(o["material"], o["color"]) for o in objects]
+    recipes += [_recipe(o["material"], o["color"]) for o in scene["objects"]]
     recipes += [_PLAIN_RECIPE] * (1 + studio.MAX_OBJECTS - len(recipes))
     entity = np.arange(len(recipes))[:, None]
     # Half a cell up, so that the floor cuts cells through their middle.
     offsets = np.floor(random.uniform(int(seed), entity, np.arange(3)) * 64)
     offsets[:, 2] += 0.5
-    packed = studio.pack(scene["camera"], scene["lights"], rows, [(0, 0, 0)] * len(objects))
-    return packed, textures.material_rows(recipes, offsets), sampling.noise_start(seed)
+    materials = textures.material_rows(recipes, offsets)
+    return _pack_solids(scene), materials, sampling.noise_start(seed)
 
 
 # ---------------------------------------------------------------- pictures
@@ -177,7 +196,7 @@ def label_map(
     scene: Mapping[str, Any], height: int = 240, width: int = 320, window: Window | None = None
 ) -> np.ndarray:
     """Labels uint8 [height, width]: 0 the ground, object i of the scene is i + 1."""
-    return np.asarray(_label_map(_pack(scene, 0)[0], height, width, window or Window()))
+    return np.asarray(_label_map(_pack_solids(scene), height, width, window or Window()))
 
 
 _label_map = jax.jit(textured_solids.labels, static_argnums=(1, 2, 3))

@@ -114,7 +114,7 @@ def _march(field: Field, origin: Vec, direction: Vec, start: Any, steps: int) ->
     return t, field(origin + direction * t)
 
 
-def _solid(field: Field) -> Solid:
+def _solid(field: Field, *, ball: float, core: float) -> Solid:
     def enter(origin: Vec, direction: Vec) -> Any:
         near, far = _bounds(origin, direction)
         t, gap = _march(field, origin, direction, jnp.maximum(near, 0.0), _STEPS)
@@ -131,8 +131,11 @@ def _solid(field: Field) -> Solid:
         x, y, z = (Vec(*(small * (i == axis) for i in range(3))) for axis in range(3))
         return Vec(*(field(point + e) - field(point - e) for e in (x, y, z))).unit()
 
-    return Solid(enter, enter, blocks, normal, convex=False)
+    return Solid(enter, enter, blocks, normal, ball, core, convex=False)
 
 
-HEAD, CONE, ICOSAHEDRON = _solid(_head), _solid(_cone), _solid(_icosahedron)
-TORUS, TEAPOT = _solid(_torus), _solid(_teapot)
+HEAD = _solid(_head, ball=1.26, core=0.6)
+CONE = _solid(_cone, ball=1.43, core=0.4)
+ICOSAHEDRON = _solid(_icosahedron, ball=1.2, core=0.92)
+TORUS = _solid(_torus, ball=1.31, core=0.0)
+TEAPOT = _solid(_teapot, ball=1.2, core=0.45)

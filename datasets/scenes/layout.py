@@ -22,8 +22,6 @@ MAX_TRIES = 50
 CAMERA_JITTER, LIGHT_JITTER = 0.5, 1.0
 MIN_VISIBLE = 200  # pixels of each object in the 240x320 picture
 
-Spot = tuple[list[float], list[float]]  # (x, y), and where that is: to the right, in depth
-
 
 def floor_directions(camera: np.ndarray) -> np.ndarray:
     """Unit vectors [2, 2] on the floor: the camera's right and its depth."""
@@ -48,31 +46,32 @@ def place(
     rng: np.random.Generator, count: int, sizes: Mapping[str, float], camera: np.ndarray
 ) -> list[dict[str, Any]] | None:
     """`count` objects with x, y, r and size, or None where one found no room."""
-    directions = floor_directions(camera)
+    (right_x, right_y), (depth_x, depth_y) = floor_directions(camera).tolist()
     names = list(sizes)
     objects: list[dict[str, Any]] = []
-    taken: list[tuple[Spot, float]] = []
+    taken: list[tuple[float, ...]] = []
     for _ in range(count):
         size = names[rng.integers(len(names))]
         radius = float(sizes[size])
-        tries = rng.uniform(-REACH, REACH, (MAX_TRIES, 2))
         # One after the other: most objects find room soon, and whole arrays cost more than that.
-        spots = zip(tries.tolist(), (tries @ directions.T).tolist(), strict=True)
-        spot = next((s for s in spots if _has_room(s, radius, taken)), None)
-        if spot is None:
+        for x, y in rng.uniform(-REACH, REACH, (MAX_TRIES, 2)).tolist():
+            right, depth = x * right_x + y * right_y, x * depth_x + y * depth_y
+            if _has_room(x, y, right, depth, radius, taken):
+                taken.append((x, y, right, depth, radius))
+                objects.append({"x": x, "y": y, "r": radius, "size": size})
+                break
+        else:
             return None
-        taken.append((spot, radius))
-        (x, y), _ = spot
-        objects.append({"x": x, "y": y, "r": radius, "size": size})
     return objects
 
 
-def _has_room(spot: Spot, radius: float, taken: list[tuple[Spot, float]]) -> bool:
-    (x, y), (right, depth) = spot
-    for ((other_x, other_y), (other_right, other_depth)), other_radius in taken:
+def _has_room(
+    x: float, y: float, right: float, depth: float, radius: float, taken: list[tuple[float, ...]]
+) -> bool:
+    for other_x, other_y, other_right, other_depth, other_radius in taken:
         if (
-            abs(right - other_right) < MARGIN
-            or abs(depth - other_depth) < MARGIN
+            -MARGIN < right - other_right < MARGIN
+            or -MARGIN < depth - other_depth < MARGIN
             or math.hypot(x - other_x, y - other_y) - radius - other_radius < MIN_GAP
         ):
             return False

@@ -21,8 +21,7 @@ CYLINDER_FLAT = 0.9  # likewise the cylinder's rim, a superellipse of degree 4
 REFINEMENTS = 4  # Newton steps from the bounding box to a rounded edge
 # A quarter of the way from miss to surface in the cubed gauge: 0.01 of the solid's half extent.
 GRAZING = 0.05
-BALL = math.sqrt(3)  # every solid, in its unit frame, lies in a ball of this radius
-CUBE_BALL, SPHERE_BALL, CYLINDER_BALL = 1.65, 1.001, 1.415  # and these, with their hulls, in these
+CUBE_BALL, SPHERE_BALL, CYLINDER_BALL = 1.65, 1.001, 1.415  # radii that hold solids and hulls
 
 
 @jax.tree_util.register_dataclass
@@ -93,16 +92,18 @@ class Solid(NamedTuple):
       intersect_hull: as `enter`, of a simpler hull: what mirrors and other surfaces see.
       blocks: (origin, direction, limit) -> whether the ray is stopped before `limit`, by the hull.
       normal: point on the surface -> unit normal.
-      convex: no ray that leaves it meets it again.
       ball: radius of a ball about the centre that holds it and its hull.
+      core: radius of a ball about the centre that it holds; 0 where none is known.
+      convex: no ray that leaves it meets it again.
     """
 
     enter: Callable[[Vec, Vec], Any]
     intersect_hull: Callable[[Vec, Vec], Any]
     blocks: Callable[[Vec, Vec, Any], Any]
     normal: Callable[[Vec], Vec]
+    ball: float
+    core: float
     convex: bool = True
-    ball: float = BALL
 
 
 def _reciprocal(x: Any) -> Any:
@@ -133,7 +134,7 @@ def _rounded(
         # A ray may start in the hull, under a rounded edge.
         return (far > jnp.maximum(near, 0.0)) & (near < limit)
 
-    return Solid(enter, intersect_hull, blocks, normal, ball=ball)
+    return Solid(enter, intersect_hull, blocks, normal, ball=ball, core=1.0)
 
 
 def _sphere_enter(origin: Vec, direction: Vec) -> Any:
@@ -255,7 +256,7 @@ def _cylinder_normal(point: Vec) -> Vec:
 
 
 CUBE = _rounded(_cube_enter, _cube_hull, _cube_normal, CUBE_BALL)
-SPHERE = Solid(_sphere_enter, _sphere_enter, _sphere_blocks, Vec.unit, ball=SPHERE_BALL)
+SPHERE = Solid(_sphere_enter, _sphere_enter, _sphere_blocks, Vec.unit, ball=SPHERE_BALL, core=1.0)
 CYLINDER = _rounded(_cylinder_enter, _cylinder_hull, _cylinder_normal, CYLINDER_BALL)
 
 

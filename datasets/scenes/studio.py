@@ -95,22 +95,28 @@ def look_at_origin(position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
     return np.array([a, b, 0.0]), np.array([b * z, -a * z, a * y - b * x]), forward
 
 
-def _pack_lights(positions: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
-    sun = np.asarray(SUN_DIRECTION) / np.linalg.norm(SUN_DIRECTION) * SUN_DISTANCE
-    sun_side = math.sqrt(math.pi) * SUN_RADIUS * SUN_DISTANCE
-    sun_watts = SUN_IRRADIANCE * math.pi * SUN_DISTANCE**2
-    rows = [
-        (np.asarray(positions[name], float), light.side, light.watts, light.color)
-        for name, light in LIGHTS.items()
+# In the order of a scene's `light_*`; what is the same in every scene is computed once.
+_SUN = np.asarray(SUN_DIRECTION) / np.linalg.norm(SUN_DIRECTION) * SUN_DISTANCE
+_SIDES = np.array(
+    [*(light.side for light in LIGHTS.values()), math.sqrt(math.pi) * SUN_RADIUS * SUN_DISTANCE]
+)
+_POWERS = np.array(
+    [
+        *(light.watts / math.pi * np.asarray(light.color) for light in LIGHTS.values()),
+        np.full(3, SUN_IRRADIANCE * SUN_DISTANCE**2),
     ]
-    rows.append((sun, sun_side, sun_watts, (1.0, 1.0, 1.0)))
-    frames = [look_at_origin(position) for position, *_ in rows]
+)
+
+
+def _pack_lights(positions: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
+    places = [*(np.asarray(positions[name], float) for name in LIGHTS), _SUN]
+    right, up, normal = (np.array(v) for v in zip(*map(look_at_origin, places), strict=True))
     return {
-        "light_position": np.stack([position for position, *_ in rows]),
-        "light_u": np.stack([f[0] * row[1] for f, row in zip(frames, rows, strict=True)]),
-        "light_v": np.stack([f[1] * row[1] for f, row in zip(frames, rows, strict=True)]),
-        "light_normal": np.stack([f[2] for f in frames]),
-        "light_power": np.stack([watts / math.pi * np.asarray(c) for _, _, watts, c in rows]),
+        "light_position": np.array(places),
+        "light_u": right * _SIDES[:, None],
+        "light_v": up * _SIDES[:, None],
+        "light_normal": normal,
+        "light_power": _POWERS,
     }
 
 
@@ -174,12 +180,12 @@ def _for_kind(kind: Any, solids: tuple[Solid, ...], work: Callable[[Solid], Any]
     return jax.lax.switch(kind, [functools.partial(work, solid) for solid in solids])
 
 
-def _ball_radii(scene: Scene, solids: tuple[Solid, ...]) -> Any:
+def ball_radii(scene: Scene, solids: tuple[Solid, ...]) -> Any:
     """Radius of the ball that holds each object, float32 [MAX_OBJECTS]."""
     return jnp.array([solid.ball for solid in solids], jnp.float32)[scene.kind] * scene.radius
 
 
-def _screen_box(scene: Scene, k: Any, reach: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+def screen_box(scene: Scene, k: Any, reach: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """First and last column, first and last row that object k's ball may touch, in pixels."""
     centre = Vec(scene.x[k], scene.y[k], scene.radius[k])
     offset = centre - Vec.of(scene.camera)
@@ -215,11 +221,11 @@ def trace_view(scene: Scene, solids: tuple[Solid, ...], columns: Any, rows: Any)
     """
     shape = len(rows), len(columns)
     tile = min(TILE, shape[0]), min(TILE, shape[1])
-    reach = _ball_radii(scene, solids)
+    reach = ball_radii(scene, solids)
 
     def add_object(k: Any, best: tuple[Any, Any]) -> tuple[Any, Any]:
         # Only tiles that its ball may touch are looked at.
-        across, down = _screen_box(scene, k, reach[k])
+        across, down = screen_box(scene, k, reach[k])
         left, right = jnp.searchsorted(columns, jnp.stack(across))
         top, bottom = jnp.searchsorted(rows, jnp.stack(down))
         tiles_across = -(-(right - left) // tile[1])
@@ -283,7 +289,7 @@ def _between(scene: Scene, solids: tuple[Solid, ...], point: Vec, light: Any) ->
     cos = jnp.sqrt(1 - sin**2)
     centre = Vec(scene.x, scene.y, scene.radius) - middle
     along, across = centre.dot(axis), centre.cross(axis)
-    room = reach + _ball_radii(scene, solids)
+    room = reach + ball_radii(scene, solids)
     outside = jnp.sqrt(across.dot(across)) * cos - along * sin
     near = (outside < room) & (along > -room) & (jnp.arange(MAX_OBJECTS) < scene.count)
     (objects,) = jnp.nonzero(near, size=MAX_OBJECTS)

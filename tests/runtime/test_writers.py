@@ -209,4 +209,5 @@ def test_wandb_that_is_not_installed_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"wandb_project='objects': .*not installed") as error:
         writers.create_writer(tmp_path, wandb_project="objects")
+    assert "pip install 'akorn-jax[train]'" in str(error.value)
     assert "\n" not in str(error.value)

@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import signal
+import threading
 import time
 from collections import namedtuple
 
@@ -333,6 +334,49 @@ def test_the_clock_jumps(tmp_path, monkeypatch, hours):
     assert restore(tmp_path).step == 30
     # An hour ahead lies past orbax's time limit: the step that was being written is given up.
     assert checkpoints.steps() == ([20, 30] if hours < 0 else [10, 30])
+
+
+def test_a_save_that_does_not_return_costs_what_is_saved_meanwhile(tmp_path, caplog, monkeypatch):
+    answer = threading.Event()
+    finish = ocp.AsyncCheckpointer.wait_until_finished
+
+    def stuck(self):
+        if threading.current_thread() is not threading.main_thread():
+            assert answer.wait(60)
+        finish(self)
+
+    with Checkpoints(tmp_path, patience=0.1) as checkpoints:
+        checkpoints.save(10, make_state(10))
+        checkpoints.patience = 60.0
+        checkpoints.wait()
+        checkpoints.patience = 0.1
+        monkeypatch.setattr(ocp.AsyncCheckpointer, "wait_until_finished", stuck)
+        checkpoints.save(20, make_state(20))
+        assert checkpoints.describe_latest() == f"the last good checkpoint is {tmp_path / '10'}"
+        assert checkpoints.stuck
+        assert f"checkpoint 20 not saved: {tmp_path} has not answered for 0 s" in caplog.text
+        checkpoints.save(30, make_state(30))
+        assert "checkpoint 30 not saved: an earlier one is still being saved" in caplog.text
+        assert restore(tmp_path).step == 10
+
+        answer.set()  # and what was late is as good as any
+        while checkpoints.stuck:
+            checkpoints.wait()
+        assert restore(tmp_path).step == 20
+        checkpoints.patience = 60.0
+        checkpoints.save(40, make_state(40))
+    assert restore(tmp_path).step == 40
+    assert checkpoints.steps() == [10, 20, 40]
+
+
+def test_leaving_does_not_wait_for_a_save_that_does_not_return(tmp_path, monkeypatch):
+    answer = threading.Event()
+    monkeypatch.setattr(ocp.AsyncCheckpointer, "wait_until_finished", lambda _: answer.wait(60))
+    with Checkpoints(tmp_path, patience=0.1) as checkpoints:
+        checkpoints.save(10, make_state(10))
+    assert checkpoints.stuck
+    assert checkpoints.last_step is None
+    answer.set()
 
 
 def test_our_own_bugs_are_raised(tmp_path, monkeypatch):

@@ -57,7 +57,7 @@ def test_killed_while_saving(tmp_path, caplog, before, moment):
 
 
 PROCESSES = """
-    import errno, sys
+    import errno, sys, threading
     import jax, jax.numpy as jnp, numpy as np
     from jax.experimental.multihost_utils import sync_global_devices
 
@@ -98,6 +98,23 @@ PROCESSES = """
     assert restored.step == 1
     for shard in restored.state["w"].addressable_shards:
         np.testing.assert_array_equal(shard.data, np.asarray(make()["w"])[shard.index])
+    with Checkpoints(directory) as checkpoints:
+        answer = threading.Event()
+        if rank == 1:
+            seal = checkpoints._seal
+            checkpoints._seal = lambda step: (answer.wait(), seal(step))
+            checkpoints.patience = 0.1
+        checkpoints.save(4, state)
+        checkpoints.save(5, state)  # process 1 alone is not done with 4
+        assert checkpoints.stuck == (rank == 1)
+        answer.set()
+        checkpoints.patience = 60.0
+        while checkpoints.stuck:
+            checkpoints.wait()
+        checkpoints.save(6, state)
+        checkpoints.wait()
+        assert checkpoints.last_step == 6
+        assert 5 not in checkpoints.steps()
 """
 
 

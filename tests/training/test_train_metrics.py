@@ -1,6 +1,7 @@
 """What people watch is written, and watching changes nothing."""
 
 import json
+import threading
 
 import jax
 import numpy as np
@@ -165,8 +166,27 @@ def test_a_last_state_that_is_not_saved_is_an_error(quick, tmp_path, monkeypatch
         return step < 12
 
     monkeypatch.setattr(training.Checkpoints, "_room_for", full)
-    with pytest.raises(UserError, match=r"step 12, the last, could not be saved; .*checkpoints/8"):
+    with pytest.raises(
+        UserError, match=r"step 12, the last, could not .*checkpoints/8\. Make room"
+    ):
         training.train(quick, epath.Path(tmp_path))
+
+
+def test_a_last_state_whose_saving_does_not_return_is_an_error(quick, tmp_path, monkeypatch):
+    answer = threading.Event()
+    save = training.Checkpoints.save
+
+    def stuck(self, step, *args):
+        self.wait()
+        if step == 12:
+            self.patience = 0.1
+            self._seal = lambda step: answer.wait(60)
+        save(self, step, *args)
+
+    monkeypatch.setattr(training.Checkpoints, "save", stuck)
+    with pytest.raises(UserError, match=r"step 12, .*checkpoints/8\. See whether it answers and"):
+        training.train(quick, epath.Path(tmp_path))
+    answer.set()
 
 
 def test_more_steps_a_call_than_fit_where_the_run_goes_on(quick, tmp_path):
