@@ -63,8 +63,11 @@ AT_LEAST_ONE = (
     *("channels", "heads", "patch_size", "image_size", "num_layers", "num_slots", "slot_size"),
     *("hidden_size", "kernel_size", "oscillator_dim", "feature_size", "glimpse_size", "mlp_size"),
     *("what_size", "global_size", "num_draws", "pass_size", "grid_size", "groups", "mask_size"),
-    *("component_size", "num_components"),
+    *("component_size", "num_components", "component_channels", "latent_size", "features"),
+    *("num_groups", "num_levels", "gradient_batch"),
 )
+# Ends of the names of fields of models that are divided by, or by which all weights would be 0.
+POSITIVE = ("std", "gain")
 
 
 def from_recipe(recipe: str) -> ConfigDict:
@@ -186,6 +189,8 @@ def checked(config: ConfigDict) -> ConfigDict:
                 raise UserError(f"config.model.{name}={value}: give a finite number.")
             if type(number) is int and number < least:
                 raise UserError(f"config.model.{name}={value}: give {least} or more.")
+            if name.endswith(POSITIVE) and isinstance(number, int | float) and number <= 0:
+                raise UserError(f"config.model.{name}={value}: give a positive number.")
     for name in PATHS:
         value = _value(config, name)
         if value:

@@ -452,6 +452,7 @@ PROCEDURAL = {
     "shapes/official": "shapes/procedural",
     "shapes3d/official": "shapes3d/procedural",
     "shapes3d/shuffled": "shapes3d/procedural",
+    "objects_room/train": "shapes3d/procedural",
     "clevr_with_masks/official": "clevr_with_masks/procedural",
     **{
         f"multi_dsprites/{kind}": f"multi_dsprites/{kind}_procedural"

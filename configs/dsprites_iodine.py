@@ -12,8 +12,7 @@ This is the ClevrTex benchmark's network and optimizer (configs/clevr_iodine.py)
 number of slots of this set; the paper's own networks for it differ in width.
 
 At evaluation `--config.eval.options.num_slots=7` takes another number of slots, and
-`--config.eval.options.num_iterations=5` another number of iterations. Measured, the small variant:
-docs/results/iodine.md.
+`--config.eval.options.num_iterations=6` another number of iterations.
 """
 
 from ml_collections import ConfigDict

@@ -184,6 +184,7 @@ def test_values_out_of_range_are_one_line(argument, message):
         ("model.what_size=0", "config.model.what_size=0: give 1 or more"),
         ("model.encoder_strides=(2, 0, 2)", "config.model.encoder_strides=(2, 0, 2): give 1 or"),
         ("model.size_prior=(0.0, 1e999)", "config.model.size_prior=(0.0, inf): give a finite"),
+        ("model.std=0", "config.model.std=0.0: give a positive number"),
     ],
 )
 def test_models_out_of_range_are_one_line(argument, message):

@@ -38,22 +38,26 @@ def discovery(protocol_key: str, chosen: set[str], **model: Any) -> ConfigDict:
 
 
 def shrink(config: ConfigDict) -> None:
-    """A quarter of an hour on a CPU core: 16 x 16 pixels, narrow networks, 3 iterations.
+    """Ten minutes on a CPU core: 16 x 16 pixels, narrow networks, 4 iterations.
 
-    The KL begins at a fiftieth of its weight: with the full one, slots keep the prior.
+    With the published deviation of 0.1, a black and a white slot everywhere explain saturated
+    colours, channel by channel, for less than the mean image costs; with 0.5 for more. The KL ends
+    at a 25th of its weight, as much less as a squared error counts then, and begins at a 500th.
     """
+    num_steps = 6_000
     autoencoding.shrink(
         config,
         size=16,
-        num_steps=6_000,
+        num_steps=num_steps,
         batch_size=8,
-        slot_size=16,
+        slot_size=8,
         channels=16,
         hidden_size=64,
-        num_iterations=3,
+        num_iterations=4,
+        std=0.5,
         init_gain=1.0,
     )
-    kl = {"name": "linear", "start": 0.02, "stop": 0.5, "steps": 6_000}
+    kl = {"name": "linear", "start": 0.002, "stop": 0.04, "steps": num_steps}
     config.task = fields.task(
         "autoencoding", weights={"nll": 1.0, "kl": kl}, options={"kl_weight": kl}
     )
