@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from akorn_jax.layers.linear import uniform_fan_in
+from akorn_jax.layers.tap_convolution import convolve
 
 Array = jax.Array
 
@@ -126,12 +127,14 @@ class Conv(nnx.Conv):
         rngs: nnx.Rngs,
     ) -> None:
         init = uniform_fan_in(in_features * kernel_size**2)
+        self.stride = stride
+        self.border = kernel_size // 2 if padding is None else padding
         super().__init__(
             in_features,
             out_features,
             (kernel_size, kernel_size),
             strides=(stride, stride),
-            padding=kernel_size // 2 if padding is None else padding,
+            padding=self.border,
             use_bias=use_bias,
             kernel_init=init,
             bias_init=init,
@@ -139,7 +142,9 @@ class Conv(nnx.Conv):
         )
 
     def __call__(self, x: Array) -> Array:
-        return super().__call__(x.astype(self.kernel.dtype))
+        x = x.astype(self.kernel.dtype)
+        y = convolve(x, self.kernel[...], stride=self.stride, padding=self.border)
+        return y if self.bias is None else y + self.bias[...]
 
 
 def shifted_conv(x: Array, kernel: Array) -> Array:
@@ -172,7 +177,9 @@ def transposed_conv(x: Array, kernel: Array, stride: int) -> Array:
         `[B, stride h, stride w, C']`.
     """
     half = kernel.shape[0] // 2
-    if stride == 1 or jax.default_backend() != "cpu":
+    if stride == 1:
+        return convolve(x, kernel, padding=half)
+    if jax.default_backend() != "cpu":
         return jax.lax.conv_general_dilated(
             x,
             kernel,
@@ -182,13 +189,8 @@ def transposed_conv(x: Array, kernel: Array, stride: int) -> Array:
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
     before, after = half // stride, (half + stride - 1) // stride
-    y = jax.lax.conv_general_dilated(
-        x,
-        _between(kernel, stride, before, after),
-        window_strides=(1, 1),
-        padding=[(before, after)] * 2,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+    x = jnp.pad(x, ((0, 0), (before, after), (before, after), (0, 0)))
+    y = convolve(x, _between(kernel, stride, before, after))
     B, h, w, _ = y.shape
     y = y.reshape(B, h, w, stride, stride, -1).transpose(0, 1, 3, 2, 4, 5)
     return y.reshape(B, stride * h, stride * w, -1)

@@ -10,6 +10,7 @@ from flax import nnx
 from akorn_jax.layers.image_size import check_image_size
 from akorn_jax.layers.linear import pointwise
 from akorn_jax.layers.soft_position import SoftPosition
+from akorn_jax.layers.tap_convolution import convolve
 
 Array = jax.Array
 
@@ -46,7 +47,10 @@ class Conv(nnx.Conv):
     def __call__(self, x: Array) -> Array:
         if self.kernel_size == (1, 1) and self.strides == (1, 1):
             return pointwise(x, self.kernel[0, 0], self.bias[...])
-        return super().__call__(x)
+        dtype = jnp.promote_types(x.dtype, self.kernel.dtype)
+        x, kernel = x.astype(dtype), self.kernel[...].astype(dtype)
+        half = self.kernel_size[0] // 2
+        return convolve(x, kernel, stride=self.strides[0], padding=half) + self.bias[...]
 
 
 class MapNorm(nnx.Module):
