@@ -147,22 +147,6 @@ class Conv(nnx.Conv):
         return y if self.bias is None else y + self.bias[...]
 
 
-def shifted_conv(x: Array, kernel: Array) -> Array:
-    """The convolution of x `[B, H, W, C]`, padded by zeros, with a kernel `[k, k, C, C']`, k odd.
-
-    It is a sum of products, one for each pixel of the kernel, in the kernel's type. On a CPU, XLA's
-    own convolution is tens of times slower inside a loop.
-    """
-    B, H, W, C = x.shape
-    x = x.astype(kernel.dtype)
-    k = kernel.shape[0]
-    x = jnp.pad(x, ((0, 0), (k // 2, k // 2), (k // 2, k // 2), (0, 0)))
-    y = sum(
-        x[:, i : i + H, j : j + W].reshape(-1, C) @ kernel[i, j] for i in range(k) for j in range(k)
-    )
-    return y.reshape(B, H, W, -1)
-
-
 def transposed_conv(x: Array, kernel: Array, stride: int) -> Array:
     """The convolution, by a kernel `[k, k, C, C']`, k odd, of x `[B, h, w, C]` moved apart.
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from akorn_jax.layers.convolution import Conv, shifted_conv
+from akorn_jax.layers.convolution import Conv
 from akorn_jax.layers.linear import linear
 
 Array = jax.Array
@@ -23,7 +23,6 @@ class Block(nnx.Module):
 
     Args:
         num_groups: of the norm; None normalises each channel alone (instance norm).
-        in_loop: the block is applied inside a loop, see `shifted_conv`.
     """
 
     def __init__(
@@ -32,7 +31,6 @@ class Block(nnx.Module):
         features: int,
         *,
         num_groups: int | None,
-        in_loop: bool = False,
         rngs: nnx.Rngs,
     ) -> None:
         num_groups = features if num_groups is None else num_groups
@@ -42,15 +40,10 @@ class Block(nnx.Module):
         self.norm = nnx.GroupNorm(
             features, num_groups, epsilon=1e-5, use_fast_variance=False, rngs=rngs
         )
-        self.in_loop = in_loop
 
     def __call__(self, x: Array) -> Array:
         """`[B, h, w, in_features]` to `[B, h, w, features]`."""
-        if self.in_loop and jax.default_backend() == "cpu":
-            x = shifted_conv(x, self.conv.kernel[...])
-        else:
-            x = self.conv(x)
-        return jax.nn.relu(self.norm(x))
+        return jax.nn.relu(self.norm(self.conv(x)))
 
 
 class UNet(nnx.Module):
@@ -63,7 +56,7 @@ class UNet(nnx.Module):
     Args:
         image_size: (H, W).
         widths: channels of each level.
-        num_groups, in_loop: see `Block`.
+        num_groups: see `Block`.
 
     Raises:
         ValueError: the lowest level would have less than 2 x 2 pixels.
@@ -76,7 +69,6 @@ class UNet(nnx.Module):
         widths: Sequence[int],
         *,
         num_groups: int | None,
-        in_loop: bool = False,
         rngs: nnx.Rngs,
     ) -> None:
         lowest = [n >> (len(widths) - 1) for n in image_size]
@@ -88,7 +80,7 @@ class UNet(nnx.Module):
             )
 
         def block(inputs: int, outputs: int) -> Block:
-            return Block(inputs, outputs, num_groups=num_groups, in_loop=in_loop, rngs=rngs)
+            return Block(inputs, outputs, num_groups=num_groups, rngs=rngs)
 
         self.image_size = tuple(image_size)
         self.down = nnx.List(block(a, b) for a, b in itertools.pairwise([in_features, *widths]))

@@ -36,7 +36,7 @@ class Attention(nnx.Module):
         self, image_size: tuple[int, int], channels: int, num_levels: int, *, rngs: nnx.Rngs
     ) -> None:
         widths = [channels * min(2**level, MAX_GROWTH) for level in range(num_levels)]
-        self.unet = UNet(image_size, 4, widths, num_groups=None, in_loop=True, rngs=rngs)
+        self.unet = UNet(image_size, 4, widths, num_groups=None, rngs=rngs)
         self.out = linear(channels, 1, rngs=rngs)
 
     def __call__(self, images: Array, log_scope: Array) -> tuple[Array, Array]:
