@@ -10,6 +10,7 @@ from flax import nnx
 
 from akorn_jax.layers.batch_norm import BatchNorm
 from akorn_jax.layers.distributions import Normal, normal_sample
+from akorn_jax.layers.elu import elu
 from akorn_jax.layers.linear import linear
 from akorn_jax.layers.lstm import LSTM
 from akorn_jax.layers.masks import stick_breaking
@@ -91,7 +92,7 @@ class ComponentBackground(nnx.Module):
             2 * c,
             3,
             position="append",
-            activation=jax.nn.elu,
+            activation=elu,
             batch_norm=True,
             rngs=rngs,
         )
@@ -104,7 +105,7 @@ class ComponentBackground(nnx.Module):
         """Images `[B, H, W, 3]` to a draw of the components; see `BatchNorm` for `train`."""
         B, H, W, _ = images.shape
         K = self.num_components
-        features = jax.nn.elu(self.encoder(images, train=train))
+        features = elu(self.encoder(images, train=train))
 
         def step(carry, eps):
             z, state, prior_state = carry
@@ -158,7 +159,7 @@ class ComponentBackground(nnx.Module):
         """p(component | mask): z `[K, B, D]` to distributions `[B, K, ...]`."""
         x = z.swapaxes(0, 1)
         for layer in self.prior_component[:-1]:
-            x = jax.nn.elu(layer(x))
+            x = elu(layer(x))
         return Normal.of(self.prior_component[-1](x), STD_FLOOR)
 
     def _draw(self, z: Array, *, train: bool) -> Array:
@@ -196,7 +197,7 @@ class ConvEncoder(nnx.Module):
 
     def __call__(self, x: Array, *, train: bool) -> Array:
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = jax.nn.elu(norm(convolution(x), train=train))
+            x = elu(norm(convolution(x), train=train))
         return self.out(x.reshape(len(x), -1))
 
 

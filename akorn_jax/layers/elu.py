@@ -13,7 +13,10 @@ def elu(x: Array) -> Array:
     The derivative is told from the output, which the next layer keeps for its own gradient anyway:
     of large maps, the backward pass keeps one array instead of two.
     """
-    return jax.nn.elu(x)
+    # exp(x) - 1 = 2 t / (1 - t), which is exact near 0 too. XLA's expm1, which jax.nn.elu takes, is
+    # twice as slow on a CPU, and in some loops thirty times.
+    t = jnp.tanh(jnp.minimum(x, 0) / 2)
+    return jnp.where(x > 0, x, 2 * t / (1 - t))
 
 
 def _forward(x: Array) -> tuple[Array, Array]:

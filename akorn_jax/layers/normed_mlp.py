@@ -6,13 +6,14 @@ from collections.abc import Sequence
 import jax
 from flax import nnx
 
+from akorn_jax.layers.elu import elu
 from akorn_jax.layers.linear import linear
 
 Array = jax.Array
 
 
 class NormedMLP(nnx.Module):
-    """Linear maps, each with CELU and layer norm behind it; the last one is bare if told so."""
+    """Linear maps, each with ELU and layer norm behind it; the last one is bare if told so."""
 
     def __init__(
         self, in_features: int, features: Sequence[int], *, bare: bool = True, rngs: nnx.Rngs
@@ -28,5 +29,5 @@ class NormedMLP(nnx.Module):
         for i, layer in enumerate(self.layers):
             x = layer(x)
             if i < len(self.norms):
-                x = self.norms[i](jax.nn.celu(x))
+                x = self.norms[i](elu(x))
         return x

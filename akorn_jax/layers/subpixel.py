@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 from flax import nnx
 
+from akorn_jax.layers.elu import elu
 from akorn_jax.layers.group_norm import GroupNorm
 from akorn_jax.layers.linear import pointwise, uniform_fan_in
 
@@ -66,7 +67,7 @@ class Conv(nnx.Conv):
 
 
 class ConvBlock(nnx.Module):
-    """Convolution, pixel shuffle, CELU, group norm, in this order.
+    """Convolution, pixel shuffle, ELU (CELU with alpha = 1), group norm, in this order.
 
     Maps `[B, h, w, C]` to `[B, r h / stride, r w / stride, features]`.
 
@@ -99,7 +100,7 @@ class ConvBlock(nnx.Module):
         x = self.conv(x)
         if self.upscale > 1:
             x = pixel_shuffle(x, self.upscale)
-        return x if self.norm is None else self.norm(jax.nn.celu(x))
+        return x if self.norm is None else self.norm(elu(x))
 
 
 def decoder(

@@ -346,11 +346,18 @@ def _check_numbers(num_slots: int, num_iterations: int) -> None:
 
 
 def logsumexp_of_others(a: Array) -> Array:
-    """log sum_{j != k} exp a_j for every k, of a `[B, K, ...]`; -inf for K = 1."""
-    nothing = jnp.full_like(a[:, :1], -jnp.inf)
-    before = jnp.concatenate([nothing, jax.lax.cumlogsumexp(a[:, :-1], axis=1)], axis=1)
-    after = jnp.concatenate([jax.lax.cumlogsumexp(a[:, 1:], axis=1, reverse=True), nothing], axis=1)
-    return jnp.logaddexp(before, after)
+    """log sum_{j != k} exp a_j for every k, of a `[B, K, ...]`; -inf for K = 1.
+
+    No gradient is to pass. The largest term is left out of the sum for its own k, and of the sum of
+    all for the others, which stays at least as large as it: nothing cancels.
+    """
+    largest = jnp.argmax(a, axis=1, keepdims=True)
+    first = jnp.arange(a.shape[1]).reshape(-1, *[1] * (a.ndim - 2)) == largest  # [B, K, ...]
+    shift = jnp.max(a, axis=1, keepdims=True)
+    terms = jnp.exp(a - shift)
+    of_others = shift + jnp.log(jnp.sum(terms, axis=1, keepdims=True) - terms)
+    of_first = jax.nn.logsumexp(jnp.where(first, -jnp.inf, a), axis=1, keepdims=True)
+    return jnp.where(first, of_first, of_others)
 
 
 def _per_slot(norm: MapNorm, maps: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The sum of taps against XLA's convolution."""
+"""The convolution and its gradients against XLA's."""
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from akorn_jax.layers import tap_convolution
 from akorn_jax.layers.tap_convolution import TapConv, convolve
 
 
@@ -41,6 +42,26 @@ def test_is_xlas_convolution(k, stride, padding):
     ours = loss(lambda x, kernel, s, p: convolve(x, kernel, stride=s, padding=p))(x, kernel)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(loss(xla)(x, kernel)), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-4)
+
+
+@pytest.mark.parametrize(("k", "padding", "channels"), [(5, 2, (32, 40)), (3, 0, (64, 56))])
+@pytest.mark.parametrize("rows", [1, 4, 100])
+def test_gradient_by_rows(k, padding, channels, rows, monkeypatch):
+    """Of wide kernels, whose products are of some rows of all images at a time."""
+    C, D = channels
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 7, 8, C)).astype(np.float32)
+    kernel = rng.normal(size=(k, k, C, D)).astype(np.float32)
+    width = x.shape[2] + 2 * padding - k + 1
+    monkeypatch.setattr(tap_convolution, "_OPERAND", rows * width * k * max(C, D))
+    assert k * min(C, D) >= tap_convolution._WIDE
+
+    def gradient(convolution):
+        return jax.jit(jax.grad(lambda kernel: jnp.sum(jnp.sin(convolution(x, kernel)))))(kernel)
+
+    ours = gradient(lambda x, kernel: convolve(x, kernel, padding=padding))
+    theirs = gradient(lambda x, kernel: xla(x, kernel, 1, padding))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
 
 
 def test_module_is_flaxs():
