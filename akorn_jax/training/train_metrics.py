@@ -1,5 +1,6 @@
 """What people watch while a model trains: metrics, speed, parameters, profiles."""
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -59,7 +60,7 @@ class TrainMetrics:
         table = parameter_overview.get_parameter_overview(
             nnx.to_pure_dict(shapes), include_stats=False
         )
-        config = self._config.to_yaml()
+        config = json.dumps(self._config.to_dict(), indent=2, sort_keys=True)
         texts = {"config": f"```\n{config}\n```", "parameters": f"```\n{table}\n```"}
         self._writer.write_texts(step, texts)
         self._writer.write_hparams(self._config.to_dict())
