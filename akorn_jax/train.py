@@ -52,7 +52,7 @@ def train(config: ConfigDict, workdir: epath.Path) -> Outcome:
     sharding.check_batch_size(config.batch_size, mesh)
     model = train_state.build_model(config.model, config.seed)
     task = train_state.build("tasks", config.task)
-    task.check_options(model, config.num_steps)
+    task.check(model, config.num_steps)
     tx, schedule = optimizer.make(config.optimizer, config.num_steps)
 
     # The data: its order depends on the seed and the step alone
@@ -135,6 +135,8 @@ def _compiling(first: bool) -> Iterator[None]:
     """Turns what the first step's tracing refuses into one line; the log has where it came from."""
     try:
         yield
+    except UserError:
+        raise
     except (TypeError, ValueError, ZeroDivisionError, IndexError) as error:
         if not first:
             raise

@@ -86,7 +86,7 @@ class Task(abc.ABC):
     def init_model(self, model: nnx.Module, batch: Mapping[str, Array]) -> None:  # noqa: B027
         """Changes a fresh run's initial weights, in place, after a look at the first batch."""
 
-    def check_options(self, model: nnx.Module, num_steps: int) -> None:
+    def check(self, model: nnx.Module, num_steps: int) -> None:
         """Refuses options that leave the ranges `model.option_ranges`, where it states some.
 
         Args:

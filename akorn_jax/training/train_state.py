@@ -58,6 +58,8 @@ def build(kind: str, config: Mapping[str, Any], **kwargs: Any) -> Any:
     exported = {"models": "Model", "tasks": "Task"}[kind]
     try:
         return getattr(importlib.import_module(module), exported)(**fields, **kwargs)
+    except UserError:
+        raise
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(f"{where}: {error}") from error
 

@@ -123,6 +123,6 @@ def test_options_out_of_the_model_s_range_are_refused():
         option_ranges: ClassVar = {"presence_prior": (0.0, 1.0)}
 
     falling = {"name": "linear", "start": 0.5, "stop": -0.5, "steps": 10}
-    Task(options={"presence_prior": falling, "sigma": -1.0}).check_options(Model(), num_steps=6)
+    Task(options={"presence_prior": falling, "sigma": -1.0}).check(Model(), num_steps=6)
     with pytest.raises(UserError, match=r"options\.presence_prior is -0\.1 at step 6; .*0 and 1"):
-        Task(options={"presence_prior": falling}).check_options(Model(), num_steps=8)
+        Task(options={"presence_prior": falling}).check(Model(), num_steps=8)
