@@ -26,6 +26,8 @@ ConfigDict = ml_collections.ConfigDict
 FILE = "config.json"
 # Fields that must match to resume; the rest may change.
 IDENTITY = ("seed", "batch_size", "dtype", "data", "model", "task", "optimizer", "ema")
+# Fields of saved configs that are gone, since the model knows what they said.
+GONE = ("task.geco.minimum",)
 OPTIONS = "eval.options"  # of the model's call: free names
 # Where data lie, and how they are read, says nothing of what they are.
 PLACES = ("raw_dir", "loading", "num_workers")
@@ -122,10 +124,19 @@ def from_json(path: epath.Path) -> ConfigDict:
             raise ValueError(f"it holds {type(content).__name__}, not the fields of a config")
         if not all(isinstance(content.get(name), dict) for name in ("data", "model", "task")):
             raise ValueError("it has no data, model or task")
-        return ConfigDict(content)
+        return _without(ConfigDict(content), GONE)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is damaged ({reason}); pass --config as well.") from error
+
+
+def _without(config: ConfigDict, names: Sequence[str]) -> ConfigDict:
+    for name in names:
+        parent, _, leaf = name.rpartition(".")
+        where = _value(config, parent)
+        if isinstance(where, ConfigDict) and leaf in where:
+            del where[leaf]
+    return config
 
 
 def override(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
@@ -201,6 +212,7 @@ def checked(config: ConfigDict) -> ConfigDict:
 
 
 def _value(config: ConfigDict, name: str) -> Any:
+    """A field by its path; None where there is none."""
     for part in name.split("."):
         if not isinstance(config, ConfigDict) or part not in config:
             return None  # of a kind of run that has no such field

@@ -119,8 +119,8 @@ def place(
 
     Args:
         config: changed in place. What says how large images are, and how many slots or layers of
-            sprites there are, follows the protocol; so do the errors that GECO aims at, which are
-            sums over pixels.
+            sprites there are, follows the protocol; so does the error that GECO aims at, which is
+            a sum over pixels.
         protocol_key: of configs/data.py, with square images of a `size`.
         fields: of the model.
         views: of the augmentation, where there is one.
@@ -128,10 +128,6 @@ def place(
     config.data = protocol(protocol_key, procedural=False)
     config.published = ()
     size, num_segments = config.data.size, config.data.num_clusters
-    if config.task.get("geco"):
-        with config.ignore_type():
-            for error in ("goal", "minimum"):
-                config.task.geco[error] *= (size / config.model.image_size) ** 2
     config.model.update(resized(config.model.to_dict(), size))
     config.model.update(fields)
     if "num_slots" in config.model:

@@ -1,14 +1,17 @@
-"""`config.model` and `config.task`: a module's arguments with their defaults, or as chosen."""
+"""`config.model` and `config.task`: a module's arguments with their defaults, or as chosen.
+
+What of them follows others is `computed`.
+"""
 
 import importlib
 import inspect
 import types
 import typing
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
+from ml_collections.config_dict import FieldReference, placeholder
 
 
 def model(name: str, **chosen: Any) -> ConfigDict:
@@ -23,6 +26,27 @@ def model(name: str, **chosen: Any) -> ConfigDict:
 def task(name: str, **chosen: Any) -> ConfigDict:
     """The fields of `akorn_jax.tasks.NAME.Task`; raises as `model`."""
     return _fields(f"akorn_jax.tasks.{name}", "Task", name, chosen)
+
+
+class _Operation(NamedTuple):
+    """What a `FieldReference` does to its value; `args` are copied with it."""
+
+    fn: Callable[..., float]
+    args: tuple[ConfigDict, ...]
+
+
+def computed(function: Callable[..., float], config: ConfigDict, *names: str) -> FieldReference:
+    """A number that follows fields of a config for as long as it is not set itself.
+
+        config.task.geco.goal = computed(lambda size: 1.7 * size**2, config.model, "image_size")
+
+    A saved config has the number.
+    """
+
+    def compute(_: float, config: ConfigDict) -> float:
+        return float(function(*(config[name] for name in names)))
+
+    return FieldReference(0.0, op=_Operation(compute, (config,)))
 
 
 def _fields(module: str, exported: str, name: str, chosen: dict[str, Any]) -> ConfigDict:

@@ -1,5 +1,6 @@
 """Settings: what is refused, and that a run's directory knows its run."""
 
+import json
 import os
 import re
 
@@ -9,7 +10,7 @@ from ml_collections import ConfigDict
 
 from akorn_jax import run_config
 from akorn_jax.errors import UserError
-from configs import base, demo, dsprites_gnm, dsprites_slot_attention
+from configs import base, demo, dsprites_gnm, dsprites_slot_attention, tetrominoes_efficient_morl
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,16 @@ def test_a_directory_of_another_run_is_refused(tmp_path, change, message):
     (workdir / "checkpoints" / "4").mkdir(parents=True)
     with pytest.raises(UserError, match=message):
         run_config.check_same(config, workdir)
+
+
+def test_a_run_with_a_field_that_is_gone_goes_on(tmp_path):
+    workdir, config = epath.Path(tmp_path), tetrominoes_efficient_morl.get_config()
+    saved = run_config.to_dict(config)
+    saved["task"]["geco"]["minimum"] = -8462.0  # the model says it now
+    (workdir / "config.json").write_text(json.dumps(saved))
+    (workdir / "checkpoints" / "4").mkdir(parents=True)
+    run_config.check_same(config, workdir)
+    assert run_config.from_workdir(workdir).task.geco.to_dict() == config.task.geco.to_dict()
 
 
 def test_a_longer_run_may_go_on_under_a_constant_schedule(tmp_path):

@@ -3,6 +3,7 @@
 The configuration is that of the ClevrTex benchmark (arXiv 2111.10265).
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -246,6 +247,7 @@ class Model(nnx.Module):
         if std <= 0:
             raise ValueError(f"{std=} must be positive.")
         widths = unet_widths(image_size, features)
+        self.image_size = image_size
         self.num_slots = num_slots
         self.features = features
         self.std = std
@@ -263,6 +265,11 @@ class Model(nnx.Module):
         self.out = linear(2 * features, 2 * features, rngs=rngs)
         self.decoder = Decoder(image_size, features, num_groups, rngs=rngs)
         self.prior = Prior(features, rngs=rngs) if prior == "autoregressive" else None
+
+    @property
+    def least_terms(self) -> dict[str, float]:
+        """What a term cannot fall below: "nll" for a perfect reconstruction, in nats per image."""
+        return {"nll": least_error(self.std) * 3 * self.image_size**2}
 
     def __call__(
         self,
@@ -372,6 +379,11 @@ class Model(nnx.Module):
 
     def _prior(self, slots: Array) -> Normal:
         return standard_normal(slots.shape) if self.prior is None else self.prior(slots)
+
+
+def least_error(std: float) -> float:
+    """-log of the largest density of N(., std^2): no pixel and channel's "nll" is below it."""
+    return math.log(std * math.sqrt(2 * math.pi))
 
 
 def unet_widths(image_size: int, features: int) -> list[int]:

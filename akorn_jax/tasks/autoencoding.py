@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from absl import logging
 from flax import nnx
 
 from akorn_jax.errors import UserError
@@ -68,6 +69,25 @@ class Task(base.Task):
                 f"({', '.join(weights)})."
             )
         self.flip = flip
+
+    def check(self, model: nnx.Module, num_steps: int) -> None:
+        """Refuses what the base class refuses, and warns of a goal that GECO cannot reach.
+
+        Args:
+            model: `least_terms` has by a term's name what no image's can be below, if it says so.
+            num_steps: of the run.
+        """
+        super().check(model, num_steps)
+        least = getattr(model, "least_terms", {}).get(self._geco_term)
+        if least is not None and self._constraint.goal < least:
+            logging.warning(
+                "config.task.geco.goal=%g is below %g, the least %r of an image that the model can "
+                "reach: the constraint never holds and the KL loses all weight; give a larger "
+                "goal, or a smaller config.model.std.",
+                self._constraint.goal,
+                least,
+                self._geco_term,
+            )
 
     def init_state(self) -> PyTree:
         """GECO's state; `()` without."""
@@ -149,4 +169,7 @@ def _constraint(fields: Mapping[str, Any], specs: Sequence[Any]) -> geco.Geco | 
             "config.task.geco is set, but no weight and no option is 'geco'; set one or leave it "
             "empty."
         )
-    return geco.make(**fields)
+    try:
+        return geco.make(**fields)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"config.task.geco: {error}") from error

@@ -19,7 +19,6 @@ import math
 
 import jax
 import jax.numpy as jnp
-from absl import logging
 
 Array = jax.Array
 State = dict[str, Array]
@@ -34,8 +33,6 @@ class Geco(abc.ABC):
         step_size: how far beta moves for a constraint of 1.
         decay: of the moving average, in [0, 1).
         start: the first step at which the multiplier counts.
-        minimum: the least error that the model can reach. A goal below it, which no training can
-            meet, is warned of.
         beta: its initial value.
 
     Raises:
@@ -46,7 +43,6 @@ class Geco(abc.ABC):
     step_size: float
     decay: float = 0.99
     start: int = 0
-    minimum: float | None = None
     beta: float
 
     def __post_init__(self) -> None:
@@ -55,13 +51,6 @@ class Geco(abc.ABC):
         require(self, "decay", 0 <= self.decay < 1, "in [0, 1)")
         require(self, "start", self.start >= 0, "at least 0")
         require(self, "beta", math.isfinite(self.beta), "finite")
-        if self.minimum is not None and self.goal < self.minimum:
-            logging.warning(
-                "GECO's goal %g is below %g, the least error that the model can reach: the "
-                "constraint never holds and the KL loses all weight.",
-                self.goal,
-                self.minimum,
-            )
 
     def init(self) -> State:
         """The state before the first update."""
@@ -163,20 +152,21 @@ def make(form: str, **settings: float) -> Geco:
         ValueError: the form or a setting is unknown, or a setting is out of its range.
     """
     if form not in FORMS:
-        raise ValueError(f"GECO's form={form!r} is unknown; it is one of {', '.join(FORMS)}.")
+        raise ValueError(f"form={form!r} is unknown; it is one of {', '.join(FORMS)}.")
     known = [field.name for field in dataclasses.fields(FORMS[form])]
     for name in settings:
         if name not in known:
             raise ValueError(
-                f"GECO's {form!r} form has no setting {name!r}; it has {', '.join(known)}."
+                f"{name}={settings[name]!r}: the {form} form has no such setting; it has "
+                f"{', '.join(known)}."
             )
     for name in ("goal", "step_size"):
-        if name not in settings:
-            raise ValueError(f"GECO needs a {name}.")
+        if settings.get(name) is None:
+            raise ValueError(f"{name} is missing; give a number.")
     return FORMS[form](**settings)
 
 
 def require(geco: Geco, name: str, holds: bool, condition: str) -> None:
     """Raises a ValueError that names a setting unless it holds."""
     if not holds:
-        raise ValueError(f"GECO's {name}={getattr(geco, name)!r} must be {condition}.")
+        raise ValueError(f"{name}={getattr(geco, name)!r} must be {condition}.")

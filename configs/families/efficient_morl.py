@@ -1,6 +1,5 @@
 """Efficient MORL (arXiv 2106.03849), as the ClevrTex benchmark trains it (arXiv 2111.10265)."""
 
-import math
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -53,16 +52,19 @@ def discovery(protocol_key: str, chosen: set[str], **model: Any) -> ConfigDict:
 
 
 def geco(model: ConfigDict, *, start: int) -> dict[str, Any]:
-    """GECO's settings: the nll of the last iteration is held at a goal, from a step on."""
-    numbers = 3 * model.image_size**2
+    """GECO's settings: the nll of the last iteration is held at a goal, from a step on.
+
+    Args:
+        model: whose size of images the goal follows.
+        start: the step.
+    """
     return {
         "term": "nll_last",
         "form": "softplus",
-        "goal": round(GOAL * numbers),
+        "goal": fields.computed(lambda size: round(GOAL * 3 * size**2), model, "image_size"),
         "step_size": 1e-6,
         "decay": 0.99,
         "start": start,
-        "minimum": math.log(model.std) * numbers,  # of a perfect reconstruction
     }
 
 

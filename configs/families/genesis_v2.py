@@ -1,14 +1,15 @@
 """GENESIS-V2 (arXiv 2104.09958), as the ClevrTex benchmark trains it (arXiv 2111.10265)."""
 
-import math
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from akorn_jax.models.genesis_v2 import least_error
 from configs import fields
 from configs.families import autoencoding
 
 VARIANTS = ("small", "procedural")
+MARGIN = 0.04  # of the small variant's goal above the least error, per pixel and channel
 
 
 def discovery(protocol_key: str, chosen: set[str], *, goal: float, **model: Any) -> ConfigDict:
@@ -30,29 +31,30 @@ def discovery(protocol_key: str, chosen: set[str], *, goal: float, **model: Any)
     config.optimizer.learning_rate = 1e-4
     if "small" in chosen:
         shrink(config)
-        goal = least_error(config.model.std) + 0.04
-    config.task = fields.task(
-        "autoencoding", weights={"nll": 1.0, "kl": "geco"}, geco=geco(config, goal)
-    )
+    settings = geco(config.model, None if "small" in chosen else goal)
+    config.task = fields.task("autoencoding", weights={"nll": 1.0, "kl": "geco"}, geco=settings)
     return config
 
 
-def least_error(std: float) -> float:
-    """The -log likelihood, per pixel and channel, of a perfect reconstruction."""
-    return math.log(std * math.sqrt(2 * math.pi))
+def geco(model: ConfigDict, goal: float | None) -> dict[str, Any]:
+    """GECO's settings, which the benchmark scales with the number of pixels.
 
+    Args:
+        model: whose size of images, and deviation of pixels, they follow.
+        goal: per pixel and channel; None is a `MARGIN` above the least error.
+    """
 
-def geco(config: ConfigDict, goal: float) -> dict[str, Any]:
-    """GECO's settings, which the benchmark scales with the number of pixels."""
-    size = config.model.image_size
+    def per_image(size: int, std: float) -> float:
+        aim = least_error(std) + MARGIN if goal is None else goal
+        return aim * 3 * size**2
+
     return {
         "term": "nll",
         "form": "exponential",
-        "goal": goal * 3 * size**2,
-        "step_size": 1e-5 * (64 / size) ** 2,
+        "goal": fields.computed(per_image, model, "image_size", "std"),
+        "step_size": fields.computed(lambda size: 1e-5 * (64 / size) ** 2, model, "image_size"),
         "decay": 0.99,
         "speedup": 10.0,
-        "minimum": least_error(config.model.std) * 3 * size**2,
     }
 
 

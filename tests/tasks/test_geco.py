@@ -163,6 +163,7 @@ def test_states_are_float32_and_take_no_gradient(form):
         ("softplus", {"beta": 0.1}, "beta_min"),
         ("exponential", {"speedup": -1.0}, "speedup"),
         ("softplus", {"speedup": 10.0}, "speedup"),
+        ("softplus", {"goal": None}, "goal is missing"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(form, settings, name):
@@ -175,11 +176,3 @@ def test_wrong_settings_are_refused_by_name(form, settings, name):
 def test_goal_and_step_size_are_required(name):
     with pytest.raises(ValueError, match=name):
         geco.make("softplus", **{k: v for k, v in GOAL.items() if k != name})
-
-
-def test_a_goal_out_of_reach_is_warned_of(caplog):
-    geco.make("exponential", minimum=90.0, **GOAL)
-    assert not caplog.records
-    geco.make("exponential", minimum=110.5, **GOAL)
-    assert "110.5" in caplog.text
-    assert "100" in caplog.text
