@@ -29,6 +29,7 @@ IDENTITY = ("seed", "batch_size", "dtype", "data", "model", "task", "optimizer",
 # Fields of saved configs that are gone, since the model knows what they said.
 GONE = ("task.geco.minimum",)
 OPTIONS = "eval.options"  # of the model's call: free names
+SCHEDULES = ("task.weights", "task.options")  # each a number, a schedule or a word
 # Where data lie, and how they are read, says nothing of what they are.
 PLACES = ("raw_dir", "loading", "num_workers")
 PATHS = ("data_dir", "data.raw_dir", "init_from.path")
@@ -147,20 +148,25 @@ def override(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
     """
     config = copy.deepcopy(config)  # keeps the types of fields that are None
     arguments = [_renamed(argument) for argument in arguments]
-    unset = []
+    done = []
     for argument in arguments:
         name, _, value = argument.removeprefix("--config.").partition("=")
         if name.startswith(f"{OPTIONS}."):
             with config.eval.options.unlocked():
                 config.eval.options[name.removeprefix(f"{OPTIONS}.")] = _literal(value)
+            done.append(argument)
+            continue
+        _check_field(config, name)
+        parent, _, leaf = name.rpartition(".")
+        if value.lower() == "none":
+            _unset(config, name)
+        elif parent in SCHEDULES:
+            with config.ignore_type():
+                _value(config, parent)[leaf] = _literal(value)
         else:
-            _check_field(config, name)
-            if value.lower() == "none":
-                unset.append(name)
-    free = (f"--config.{OPTIONS}.", *(f"--config.{name}=" for name in unset))
-    arguments = [argument for argument in arguments if not argument.startswith(free)]
-    for name in unset:
-        _unset(config, name)
+            continue
+        done.append(argument)
+    arguments = [argument for argument in arguments if argument not in done]
     values, line = flags.FlagValues(), ["launch.py", *arguments]
     try:
         holder = config_flags.DEFINE_config_dict(
@@ -168,7 +174,9 @@ def override(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
         )
         values(line)
     except (flags.Error, TypeError, ValueError) as error:
-        raise UserError(f"{' '.join(arguments)}: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split()).removeprefix("flag ")
+        named = any(reason.startswith(argument) for argument in arguments)
+        raise UserError(reason if named else f"{' '.join(arguments)}: {reason}") from error
     return checked(holder.value)
 
 

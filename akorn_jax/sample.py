@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from akorn_jax import evaluate
-from akorn_jax.errors import UserError
+from akorn_jax.errors import UserError, compiling
 from akorn_jax.evaluation import options
 from akorn_jax.evaluation.predict import collect, predict
 from akorn_jax.runtime import storage
@@ -53,7 +53,8 @@ def sample(config: ConfigDict, workdir: epath.Path, num_images: int) -> epath.Pa
     if "library" in inspect.signature(model.sample).parameters:
         slots = _slots(checkpoint, config)
         chosen["library"] = model.library(slots, key=library_key)
-    images = np.asarray(_draw(model, key, num_images, chosen))
+    with compiling("the drawing", "change config.eval.options or --num_images"):
+        images = np.asarray(_draw(model, key, num_images, chosen))
     path = workdir / FILE
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from akorn_jax import optimizer, run_config
 from akorn_jax.data import batches
-from akorn_jax.errors import UserError
+from akorn_jax.errors import UserError, compiling
 from akorn_jax.layers import precision
 from akorn_jax.runtime import processes, progress, sharding, writers
 from akorn_jax.runtime.preemption import Outcome, StopSignal
@@ -100,11 +100,13 @@ def train(config: ConfigDict, workdir: epath.Path) -> Outcome:
 
     # The loop: dispatch a call, then look at the metrics of the call before it
     done, outcome, pending = first, None, None
+    remedy = "change config.model, config.task or config.data"
+    first_step, nothing = compiling("the first step", remedy), contextlib.nullcontext()
     with checkpoints, loader, stop, periodic_eval, progress.bar(config.num_steps, first) as bar:
         while done < config.num_steps and outcome is None:
             profiler(done, state.step)
             batch = loader(done, config.steps_per_call)
-            with jax.transfer_guard("disallow"), _compiling(done == first):
+            with jax.transfer_guard("disallow"), first_step if done == first else nothing:
                 state, values = update(state, batch.source, batch.indices)
             if pending is not None:
                 metrics(*pending)
@@ -128,24 +130,6 @@ def train(config: ConfigDict, workdir: epath.Path) -> Outcome:
             f"{checkpoints.describe_latest()}. {remedy} and run the same command again."
         )
     return outcome if done < config.num_steps else Outcome.DONE
-
-
-@contextlib.contextmanager
-def _compiling(first: bool) -> Iterator[None]:
-    """Turns what the first step's tracing refuses into one line; the log has where it came from."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (TypeError, ValueError, ZeroDivisionError, IndexError) as error:
-        if not first:
-            raise
-        logging.debug("The first step failed.", exc_info=True)
-        reason = " ".join(str(error).split())[:300].rstrip(".")
-        raise UserError(
-            f"the first step cannot be compiled: {reason}; change config.model, config.task or "
-            "config.data."
-        ) from error
 
 
 def check(config: ConfigDict) -> None:

@@ -212,6 +212,33 @@ def test_optional_fields_can_be_unset():
     assert config.data.max_records is None
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("0.5", 0.5), ("geco", "geco"), ("{'name': 'constant', 'value': 2}", {"value": 2})],
+)
+def test_a_weight_is_a_number_or_a_schedule_or_a_word_whatever_it_was(value, expected):
+    for name, config in (
+        ("nll", tetrominoes_efficient_morl.get_config()),
+        ("kl", tetrominoes_efficient_morl.get_config("small")),
+    ):
+        changed = run_config.override(config, [f"--config.task.weights.{name}={value}"])
+        found = run_config.to_dict(changed)["task"]["weights"][name]
+        assert (found | expected if isinstance(expected, dict) else expected) == found
+
+
+def test_a_part_of_a_schedule_can_be_set():
+    config = tetrominoes_efficient_morl.get_config("small")
+    changed = run_config.override(config, ["--config.task.weights.kl.stop=0.25"])
+    assert changed.task.weights.kl.stop == 0.25
+    assert changed.task.weights.kl.name == "linear"
+
+
+def test_the_wrong_one_of_several_arguments_is_named():
+    arguments = ["--config.seed=3", "--config.num_steps=many", "--config.batch_size=4"]
+    with pytest.raises(UserError, match=r"^--config\.num_steps=many: invalid"):
+        run_config.override(demo.get_config(), arguments)
+
+
 def test_options_of_the_call_are_free_names():
     config = run_config.override(
         demo.get_config(),

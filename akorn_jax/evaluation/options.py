@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import math
 from typing import Any
 
 from flax import nnx
@@ -18,7 +19,7 @@ def call_options(
     """The options of a model's call that `config.eval.options` sets, e.g. num_slots.
 
     Args:
-        model: any.
+        model: any; `option_ranges` has the least and the largest value of some options by name.
         settings: `config.eval`.
         method: of the model, its call or "sample", for which the call's other options do not count.
 
@@ -26,9 +27,9 @@ def call_options(
         UserError: the model's call takes no such option, or a number is out of its range.
     """
     chosen = dict(settings.options)
-    known = _names(model, method)
+    known = _options(model, method)
     ranges = getattr(model, "option_ranges", {})
-    of_call_alone = set(_names(model, "__call__")) - set(known)
+    of_call_alone = _options(model, "__call__").keys() - known.keys()
     chosen = {name: value for name, value in chosen.items() if name not in of_call_alone}
     for name, value in chosen.items():
         where = f"config.eval.options.{name}={value!r}"
@@ -36,22 +37,32 @@ def call_options(
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known) or 'none'}."
             raise UserError(f"{where}: {type(model).__module__} has no such option; {hint}")
-        if name.startswith("num_") and (not isinstance(value, int) or value < 1):
-            raise UserError(f"{where}: give a positive number, or leave it out for its own.")
-        if name in ranges:
+        if isinstance(known[name], bool) and not isinstance(value, bool):
+            raise UserError(f"{where}: give True or False.")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if name.startswith("num_"):
+            least, _ = ranges.get(name, (1, math.inf))
+            if type(value) is not int or value < least:
+                raise UserError(
+                    f"{where}: give a whole number from {least} on, or leave it out for its own."
+                )
+        elif name in ranges:
             low, high = ranges[name]
-            if not isinstance(value, int | float) or not low <= value <= high:
+            if not number or not low <= value <= high:
                 raise UserError(f"{where}: give a number between {low:g} and {high:g}.")
+        elif isinstance(known[name], float) and not (number and math.isfinite(value)):
+            raise UserError(f"{where}: give a finite number.")
     return chosen
 
 
-def _names(model: nnx.Module, method: str) -> list[str]:
+def _options(model: nnx.Module, method: str) -> dict[str, Any]:
+    """The defaults of a method's options."""
     parameters = inspect.signature(getattr(type(model), method)).parameters
-    return [
-        name
+    return {
+        name: parameter.default
         for name, parameter in parameters.items()
         if name not in NOT_OPTIONS and parameter.kind is parameter.KEYWORD_ONLY
-    ]
+    }
 
 
 def bounds(settings: ConfigDict) -> tuple[int | None, int | None] | None:

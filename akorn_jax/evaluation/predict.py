@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from akorn_jax.data import batches
 from akorn_jax.data.records import Examples
-from akorn_jax.errors import UserError
+from akorn_jax.errors import UserError, compiling
 from akorn_jax.evaluation import options, up_tiling
 from akorn_jax.outputs import ModelOutput
 from akorn_jax.tasks.base import Context, Task
@@ -20,6 +20,8 @@ from akorn_jax.tasks.base import Context, Task
 Array = jax.Array
 PyTree = Any
 Reduce = Callable[[ModelOutput, Mapping[str, Array]], PyTree]
+
+REMEDY = "change config.eval.options, config.model or config.data"
 
 
 def predict(
@@ -80,7 +82,8 @@ def predict(
         rows = np.minimum(np.arange(start, start + size), len(examples) - 1)
         batch = {name: array[rows] for name, array in arrays.items()}
         ctx = (jnp.asarray(step, jnp.int32), jax.random.fold_in(key, first + start), task_state)
-        output = _forward(graphdef, task, reduce, factor, starts, static, state, batch, ctx)
+        with compiling("the model's call", REMEDY):
+            output = _forward(graphdef, task, reduce, factor, starts, static, state, batch, ctx)
         if last is not None:
             yield _rows(*last)
         last = output, wanted[(wanted >= start) & (wanted < start + size)] - start

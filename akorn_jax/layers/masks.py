@@ -6,6 +6,19 @@ import jax.numpy as jnp
 Array = jax.Array
 
 
+def check_num_slots(num_slots: int, num_pixels: int | None = None) -> None:
+    """Raises a ValueError unless masks can divide an image.
+
+    Args:
+        num_slots: K, at least 2.
+        num_pixels: where each mask begins at a pixel of its own, how many there are.
+    """
+    if num_slots < 2:
+        raise ValueError(f"{num_slots=} must be at least 2: masks divide an image.")
+    if num_pixels is not None and num_slots > num_pixels:
+        raise ValueError(f"{num_slots=} must be at most {num_pixels}: masks begin at pixels.")
+
+
 def break_stick(log_scope: Array, log_alpha: Array, log_rest: Array) -> tuple[Array, Array]:
     """One slot takes its share alpha of what earlier slots have left of each pixel, the scope.
 

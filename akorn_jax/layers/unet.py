@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from akorn_jax.errors import UserError
 from akorn_jax.layers.convolution import Conv
 from akorn_jax.layers.linear import linear
 
@@ -95,8 +96,8 @@ class UNet(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         if x.shape[1:3] != self.image_size:
-            raise ValueError(
-                f"Images of {x.shape[1]} x {x.shape[2]} pixels do not fit a U-Net built for "
+            raise UserError(
+                f"images of {x.shape[1]} x {x.shape[2]} pixels do not fit a U-Net built for "
                 f"{self.image_size[0]} x {self.image_size[1]}: set config.model.image_size to "
                 "what the data has."
             )

@@ -9,7 +9,7 @@ slots explain the image. Training starts with I = 3 and needs less later.
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -220,6 +220,8 @@ class Model(nnx.Module):
             comes out for an image depends (weakly, through the epsilon of a norm) on the number of
             images beside it; with a number it does not.
     """
+
+    option_ranges: ClassVar = {"num_iterations": (0, math.inf)}
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from akorn_jax.layers.broadcast_decoder import Upsample
 from akorn_jax.layers.distributions import mixture_log_prob, normal_log_prob
 from akorn_jax.layers.linear import linear, uniform_fan_in
 from akorn_jax.layers.lstm import LSTM
-from akorn_jax.layers.masks import bounded_masks, break_stick, mask_kl
+from akorn_jax.layers.masks import bounded_masks, break_stick, check_num_slots, mask_kl
 from akorn_jax.layers.noise import Noise
 from akorn_jax.layers.soft_position import centred_grid
 from akorn_jax.layers.unet import Block, UNet
@@ -204,7 +204,7 @@ class Model(nnx.Module):
     Args:
         image_size: H = W, at least 32 and a multiple of 16 such that the U-Net, which has
             log2(H) - 1 levels, can halve it.
-        num_slots: K.
+        num_slots: K, from 2 to as many as an image has pixels, where masks begin.
         features: D, of slots and of all maps.
         num_groups: of all group norms; divides the features. A norm takes what its channels have in
             common out of a map, so groups of few channels make colours of whole maps hard to learn.
@@ -240,13 +240,12 @@ class Model(nnx.Module):
         ):
             if value not in known:
                 raise ValueError(f"{name}={value!r} is unknown; it is one of {', '.join(known)}.")
-        if num_slots < 2:
-            raise ValueError(f"{num_slots=} must be at least 2: masks divide an image.")
         if features % num_groups:
             raise ValueError(f"{features=} must be a multiple of {num_groups=}.")
         if std <= 0:
             raise ValueError(f"{std=} must be positive.")
         widths = unet_widths(image_size, features)
+        check_num_slots(num_slots, image_size**2)
         self.image_size = image_size
         self.num_slots = num_slots
         self.features = features
@@ -289,7 +288,8 @@ class Model(nnx.Module):
                 too.
             train: nothing depends on it.
             trajectory: keep the masks of the attention.
-            num_slots: K of this call; no parameter depends on it.
+            num_slots: K of this call, from 2 to as many as an image has pixels; no parameter
+                depends on it.
             dynamic: each image has as many slots as it needs, K at most; see `StickBreaking`. The
                 others have no part in anything, and `presence` says which there are.
 
@@ -335,13 +335,11 @@ class Model(nnx.Module):
         self, images: Array, noise: Noise, num_slots: int | None = None, *, dynamic: bool = False
     ) -> tuple[Array, Array]:
         """Log masks `[B, K, H, W]` of the attention, and the features `[B, H, W, D]`."""
+        K = self.num_slots if num_slots is None else num_slots
+        check_num_slots(K, self.image_size**2)
         features = self.encoder(images)
-        log_masks = self.stick_breaking(
-            self.segment(features),
-            noise.uniform(images.shape[:-1]),
-            self.num_slots if num_slots is None else num_slots,
-            dynamic=dynamic,
-        )
+        uniform = noise.uniform(images.shape[:-1])
+        log_masks = self.stick_breaking(self.segment(features), uniform, K, dynamic=dynamic)
         return log_masks, features
 
     def encode(self, features: Array, log_masks: Array) -> Normal:

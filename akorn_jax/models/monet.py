@@ -12,7 +12,7 @@ from flax import nnx
 from akorn_jax.layers.convolution import Conv
 from akorn_jax.layers.distributions import mixture_log_prob, normal_kl, normal_sample
 from akorn_jax.layers.linear import linear
-from akorn_jax.layers.masks import break_stick, mask_kl
+from akorn_jax.layers.masks import break_stick, check_num_slots, mask_kl
 from akorn_jax.layers.noise import Noise
 from akorn_jax.layers.unet import UNet
 from akorn_jax.layers.valid_broadcast_decoder import ValidBroadcastDecoder
@@ -81,7 +81,7 @@ class Model(nnx.Module):
 
     Args:
         image_size: H = W.
-        num_slots: K.
+        num_slots: K, at least 2.
         latent_size: D.
         channels: of the attention network's highest level.
         num_levels: of the attention network; 6 for 128 pixels, 5 for 64.
@@ -89,7 +89,7 @@ class Model(nnx.Module):
         background_std, foreground_std: of a pixel's value, under the first slot and the others.
 
     Raises:
-        ValueError: less than two slots, a standard deviation that is not positive, or images too
+        ValueError: fewer than two slots, a standard deviation that is not positive, or images too
             small for the levels.
     """
 
@@ -106,8 +106,7 @@ class Model(nnx.Module):
         foreground_std: float = 0.15,
         rngs: nnx.Rngs,
     ) -> None:
-        if num_slots < 2:
-            raise ValueError(f"{num_slots=} must be at least 2: masks divide an image.")
+        check_num_slots(num_slots)
         for name, std in {
             "background_std": background_std,
             "foreground_std": foreground_std,
@@ -142,7 +141,7 @@ class Model(nnx.Module):
             images: H = W = `image_size`.
             key: draws the slots from their posteriors, at evaluation too.
             train, trajectory: nothing depends on them.
-            num_slots: K of this call; no parameter depends on it.
+            num_slots: K of this call, at least 2; no parameter depends on it.
             use_mean: take the posterior's means as slots instead of a draw.
 
         Returns:
@@ -176,6 +175,7 @@ class Model(nnx.Module):
         step are computed again for its gradient, so memory does not grow with K.
         """
         K = self.num_slots if num_slots is None else num_slots
+        check_num_slots(K)
 
         @jax.checkpoint
         def step(log_scope: Array, _: None) -> tuple[Array, Array]:

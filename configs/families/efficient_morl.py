@@ -65,6 +65,8 @@ def geco(model: ConfigDict, *, start: int) -> dict[str, Any]:
         "step_size": 1e-6,
         "decay": 0.99,
         "start": start,
+        "beta": 0.55,
+        "beta_min": 0.55,
     }
 
 

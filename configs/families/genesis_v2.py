@@ -55,6 +55,9 @@ def geco(model: ConfigDict, goal: float | None) -> dict[str, Any]:
         "step_size": fields.computed(lambda size: 1e-5 * (64 / size) ** 2, model, "image_size"),
         "decay": 0.99,
         "speedup": 10.0,
+        "beta": 1.0,
+        "beta_min": 1e-10,
+        "beta_max": 1e10,
     }
 
 

@@ -145,10 +145,10 @@ def test_what_cannot_be_segmented(model, factor, message):
     [
         ({"num_iterations": 2}, r"num_iterations=2: .* has no such option; it has num_slots"),
         ({"num_slot": 2}, r"num_slot=2: .* did you mean num_slots"),
-        ({"num_slots": -1}, "num_slots=-1: give a positive number"),
+        ({"num_slots": -1}, "num_slots=-1: give a whole number from 1 on"),
         ({"sharpness": 0.0}, "sharpness=0.0: give a number between 1 and 2"),
         ({"sharpness": "high"}, "sharpness='high': give a number between 1 and 2"),
-        ({"num_slots": "many"}, "num_slots='many': give a positive number"),
+        ({"num_slots": "many"}, "num_slots='many': give a whole number from 1 on"),
     ],
 )
 def test_options_are_for_models_that_have_them(chosen, message):
