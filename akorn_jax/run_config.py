@@ -71,6 +71,7 @@ AT_LEAST_ONE = (
 )
 # Ends of the names of fields of models that are divided by, or by which all weights would be 0.
 POSITIVE = ("std", "gain")
+SMALLEST = 1e-6  # whose inverse has a square that is far from float32's end
 
 
 def from_recipe(recipe: str) -> ConfigDict:
@@ -208,8 +209,10 @@ def checked(config: ConfigDict) -> ConfigDict:
                 raise UserError(f"config.model.{name}={value}: give a finite number.")
             if type(number) is int and number < least:
                 raise UserError(f"config.model.{name}={value}: give {least} or more.")
-            if name.endswith(POSITIVE) and isinstance(number, int | float) and number <= 0:
-                raise UserError(f"config.model.{name}={value}: give a positive number.")
+            if name.endswith(POSITIVE) and isinstance(number, int | float) and number < SMALLEST:
+                raise UserError(
+                    f"config.model.{name}={value}: give a positive number, {SMALLEST} or more."
+                )
     for name in PATHS:
         value = _value(config, name)
         if value:

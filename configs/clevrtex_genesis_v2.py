@@ -8,7 +8,8 @@
 500,000 steps of 32 images, Adam at 1e-4. The published goal of GECO, 0.5 per pixel and channel, is
 below 0.5623, the least error that pixels' deviation of 0.7 allows: the constraint never holds, the
 weight of the KL falls to 1e-10 within some thousand steps, and the model is an autoencoder without
-a prior from then on. A log line says so. Other goals: --config.task.geco.goal, of a whole image.
+a prior from then on. A log line says so. Other goals: --config.task.geco.goal, of a whole image;
+until it is set it follows config.model.image_size.
 Published scores are to be read off the paper.
 """
 

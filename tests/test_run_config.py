@@ -196,6 +196,7 @@ def test_values_out_of_range_are_one_line(argument, message):
         ("model.encoder_strides=(2, 0, 2)", "config.model.encoder_strides=(2, 0, 2): give 1 or"),
         ("model.size_prior=(0.0, 1e999)", "config.model.size_prior=(0.0, inf): give a finite"),
         ("model.std=0", "config.model.std=0.0: give a positive number"),
+        ("model.std=1e-20", "config.model.std=1e-20: give a positive number, 1e-06 or more"),
     ],
 )
 def test_models_out_of_range_are_one_line(argument, message):

@@ -50,11 +50,14 @@ class NonFiniteGuard:
         if processes.is_primary():
             self._note(step, loss, grad_norm, rows)
         if self.count > self._tolerated:
+            remedy = "lower config.optimizer.learning_rate"
+            if step == 0:  # no update was made that could have gone too far
+                remedy = "change config.model, config.task or config.data"
             raise UserError(
                 f"step {step}: loss {loss}, gradient norm {grad_norm}; its scenes are in "
                 f"{self._file}; {self._last_good()}. Tolerate some such steps with "
-                "config.skip_nonfinite, or lower config.optimizer.learning_rate in another "
-                "workdir: this one belongs to its run."
+                f"config.skip_nonfinite, or {remedy} in another workdir: this one belongs to its "
+                "run."
             )
 
     def _note(self, step: int, loss: float, grad_norm: float, rows: np.ndarray) -> None:

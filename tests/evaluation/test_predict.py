@@ -83,9 +83,13 @@ def test_options_that_follow_the_step():
 class Masked(nnx.Module):
     """Two segments, dark and light, and a reconstruction that is wrong by 0.1 everywhere."""
 
-    option_ranges: ClassVar = {"sharpness": (1.0, 2.0)}
+    option_ranges: ClassVar = {"sharpness": (1.0, 2.0), "num_steps": (0, np.inf)}
 
-    def __call__(self, images, *, key, train, num_slots=2, sharpness=1.0):
+    def __call__(
+        self, images, *, key, train, num_slots=2, sharpness=1.0, num_steps=0, hard=False, weight=1.0
+    ):
+        if num_slots < 2:
+            raise ValueError(f"{num_slots=} must be at least 2")
         dark = images.mean(-1) < 0.5
         masks = jnp.stack([dark, ~dark, *[dark & False] * (num_slots - 2)], axis=1)
         return ModelOutput(masks=masks.astype(float), recon=images + 0.1)
@@ -149,11 +153,28 @@ def test_what_cannot_be_segmented(model, factor, message):
         ({"sharpness": 0.0}, "sharpness=0.0: give a number between 1 and 2"),
         ({"sharpness": "high"}, "sharpness='high': give a number between 1 and 2"),
         ({"num_slots": "many"}, "num_slots='many': give a whole number from 1 on"),
+        ({"num_slots": 2.5}, "num_slots=2.5: give a whole number from 1 on"),
+        ({"num_slots": True}, "num_slots=True: give a whole number from 1 on"),
+        ({"num_steps": -1}, "num_steps=-1: give a whole number from 0 on"),
+        ({"hard": "yes"}, "hard='yes': give True or False"),
+        ({"weight": "nan"}, "weight='nan': give a finite number"),
+        ({"weight": True}, "weight=True: give a finite number"),
     ],
 )
 def test_options_are_for_models_that_have_them(chosen, message):
     with pytest.raises(UserError, match=message):
         options.call_options(Masked(), settings(options=chosen).eval)
+
+
+def test_options_in_their_ranges_are_kept():
+    chosen = {"num_slots": 3, "num_steps": 0, "hard": True, "weight": 2}
+    assert options.call_options(Masked(), settings(options=chosen).eval) == chosen
+
+
+def test_what_a_call_refuses_is_one_line():
+    wanted = r"^the model's call cannot be compiled: num_slots=1 must be at least 2; change config"
+    with pytest.raises(UserError, match=wanted):
+        segmentation.segment(Masked(), Task(), examples(1, 32), settings(options={"num_slots": 1}))
 
 
 def test_samples_take_their_own_of_the_options_of_an_evaluation():

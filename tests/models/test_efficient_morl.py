@@ -267,6 +267,20 @@ def test_refuses(images, call, message):
         make()(images, key=KEY, **call)
 
 
+def test_it_trains_on_images_of_its_size_alone(images):
+    assert images.shape[1:3] != (8, 8)
+    with pytest.raises(ValueError, match=r"set config\.model\.image_size to what the data has"):
+        make()(images, key=KEY, train=True)
+
+
+def test_the_least_error_is_that_of_the_image_itself():
+    images = jax.random.uniform(KEY, (2, 8, 8, 3))
+    for likelihood in efficient_morl.LIKELIHOODS:
+        model = make(std=0.3, likelihood=likelihood)
+        nll = model.nll(images, images[:, None], jnp.zeros((2, 1, 8, 8)))
+        np.testing.assert_allclose(nll, model.least_terms["nll_last"], rtol=1e-5)
+
+
 def test_refuses_other_settings_and_inputs(images):
     with pytest.raises(ValueError, match="likelihood='laplace' is unknown"):
         make(likelihood="laplace")

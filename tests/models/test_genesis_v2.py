@@ -176,6 +176,7 @@ def test_sizes_that_fit(size):
         ({"image_size": 35}, "multiple of 16"),
         ({"image_size": 136}, "multiple of 32"),
         ({"num_slots": 1}, "num_slots=1"),
+        ({"num_slots": 1025}, "num_slots=1025 must be at most 1024"),
         ({"features": 12}, "features=12 must be a multiple of num_groups=8"),
         ({"std": 0.0}, "std=0.0 must be positive"),
         ({"kernel": "box"}, "kernel='box' is unknown; it is one of gaussian"),

@@ -109,6 +109,12 @@ def test_gradients_reach_every_parameter(model, images):
         assert (slope[...] != 0).any(), path
 
 
+def test_a_call_with_one_slot_is_refused():
+    model = nnx.eval_shape(lambda: monet.Model(**SMALL, rngs=nnx.Rngs(0)))
+    with pytest.raises(ValueError, match="num_slots=1 must be at least 2"):
+        model.attend(jnp.zeros((1, 16, 16, 3)), num_slots=1)
+
+
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [

@@ -125,6 +125,16 @@ def test_a_plateau_lowers_the_rate_and_resumes_exactly(quick, tmp_path):
     assert rates["parts"] == pytest.approx({2: 1e-12, **expected}, rel=1e-6, abs=0)
 
 
+@pytest.mark.parametrize(
+    ("step", "remedy"),
+    [(0, r"change config\.model, config\.task"), (1, r"lower config\.optimizer\.learning_rate")],
+)
+def test_no_rate_is_to_blame_for_the_first_step(step, remedy, tmp_path):
+    guard = NonFiniteGuard(0, epath.Path(tmp_path) / "x.json", np.arange(4), lambda: "none saved")
+    with pytest.raises(UserError, match=remedy):
+        guard(step, float("nan"), float("nan"), np.array([1]))
+
+
 def test_skipped_steps_are_noted_and_counted_over_restarts(tmp_path):
     records = np.arange(100, 200)
     file = epath.Path(tmp_path) / "nonfinite.json"
