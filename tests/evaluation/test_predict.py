@@ -83,10 +83,10 @@ def test_options_that_follow_the_step():
 class Masked(nnx.Module):
     """Two segments, dark and light, and a reconstruction that is wrong by 0.1 everywhere."""
 
-    option_ranges: ClassVar = {"sharpness": (1.0, 2.0), "num_steps": (0, np.inf)}
+    option_ranges: ClassVar = {"sharpness": (1.0, 2.0), "num_maps": (0, np.inf)}
 
     def __call__(
-        self, images, *, key, train, num_slots=2, sharpness=1.0, num_steps=0, hard=False, weight=1.0
+        self, images, *, key, train, num_slots=2, sharpness=1.0, num_maps=0, hard=False, weight=1.0
     ):
         if num_slots < 2:
             raise ValueError(f"{num_slots=} must be at least 2")
@@ -155,7 +155,7 @@ def test_what_cannot_be_segmented(model, factor, message):
         ({"num_slots": "many"}, "num_slots='many': give a whole number from 1 on"),
         ({"num_slots": 2.5}, "num_slots=2.5: give a whole number from 1 on"),
         ({"num_slots": True}, "num_slots=True: give a whole number from 1 on"),
-        ({"num_steps": -1}, "num_steps=-1: give a whole number from 0 on"),
+        ({"num_maps": -1}, "num_maps=-1: give a whole number from 0 on"),
         ({"hard": "yes"}, "hard='yes': give True or False"),
         ({"weight": "nan"}, "weight='nan': give a finite number"),
         ({"weight": True}, "weight=True: give a finite number"),
@@ -167,7 +167,7 @@ def test_options_are_for_models_that_have_them(chosen, message):
 
 
 def test_options_in_their_ranges_are_kept():
-    chosen = {"num_slots": 3, "num_steps": 0, "hard": True, "weight": 2}
+    chosen = {"num_slots": 3, "num_maps": 0, "hard": True, "weight": 2}
     assert options.call_options(Masked(), settings(options=chosen).eval) == chosen
 
 
