@@ -19,7 +19,6 @@ from jax.ad_checkpoint import checkpoint_name
 from akorn_jax.layers.distributions import LOG_2_PI, normal_kl, normal_log_prob
 from akorn_jax.layers.elu import elu
 from akorn_jax.layers.gru import GRU
-from akorn_jax.layers.image_size import check_image_size
 from akorn_jax.layers.linear import Linear, uniform_fan_in, xavier_normal
 from akorn_jax.layers.masks import composite
 from akorn_jax.layers.noise import Noise
@@ -205,8 +204,8 @@ class Model(nnx.Module):
     """Explains images by slots; no parameter depends on the size of images.
 
     Args:
-        image_size: H = W of the images that it is trained on and of those that `sample` draws; at
-            evaluation a call takes any.
+        image_size: H = W of the images that it is trained on, which `least_terms` counts the pixels
+            of, and of those that `sample` draws; a call takes any.
         num_slots: K, unless the call says otherwise.
         slot_size: Z.
         channels: of the encoder and the decoder.
@@ -290,10 +289,10 @@ class Model(nnx.Module):
         finite makes the next posterior of its image, and so all terms, NaN: nothing hides it.
 
         Args:
-            inputs: H = W = `image_size` in training, any H and W at evaluation.
+            inputs: any H and W.
             key: draws the slots of all layers, those of the prior's conditions, and one z per
                 refinement.
-            train: changes nothing but what is checked; sampling stays on.
+            train: changes nothing; sampling stays on.
             trajectory: keep the attention of every layer, and the masks of every iteration (the
                 last ones repeated where a traced number of iterations is less than the model's).
             num_slots: K of this call.
@@ -315,8 +314,6 @@ class Model(nnx.Module):
         B, H, W = inputs.shape[:3]
         K = self.num_slots if num_slots is None else num_slots
         I = self.num_iterations if num_iterations is None else num_iterations
-        if train:
-            check_image_size(inputs, self.image_size)
         self._check(inputs, K, I)
         curriculum = isinstance(I, jax.Array)
         if curriculum:

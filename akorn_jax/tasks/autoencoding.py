@@ -10,6 +10,7 @@ from absl import logging
 from flax import nnx
 
 from akorn_jax.errors import UserError
+from akorn_jax.layers.image_size import check_image_size
 from akorn_jax.optimizer import schedules
 from akorn_jax.outputs import ModelOutput
 from akorn_jax.tasks import base, geco
@@ -103,7 +104,14 @@ class Task(base.Task):
     def loss(
         self, model: nnx.Module, batch: Mapping[str, Array], ctx: base.Context
     ) -> tuple[Array, base.Aux]:
-        """The loss of a batch; its metrics are the terms, and the weights that are not constant."""
+        """The loss of a batch; its metrics are the terms, and the weights that are not constant.
+
+        Raises:
+            UserError: GECO's goal is that of a whole image of another size than the batch has; or
+                see `terms`.
+        """
+        if self._constraint is not None and hasattr(model, "image_size"):
+            check_image_size(batch[self.inputs], model.image_size)
         flip_key, model_key = jax.random.split(ctx.key)
         batch = {self.inputs: batch[self.inputs]}
         if self.flip:

@@ -267,12 +267,6 @@ def test_refuses(images, call, message):
         make()(images, key=KEY, **call)
 
 
-def test_it_trains_on_images_of_its_size_alone(images):
-    assert images.shape[1:3] != (8, 8)
-    with pytest.raises(ValueError, match=r"set config\.model\.image_size to what the data has"):
-        make()(images, key=KEY, train=True)
-
-
 def test_the_least_error_is_that_of_the_image_itself():
     images = jax.random.uniform(KEY, (2, 8, 8, 3))
     for likelihood in efficient_morl.LIKELIHOODS:

@@ -126,3 +126,47 @@ def test_options_out_of_the_model_s_range_are_refused():
     Task(options={"presence_prior": falling, "sigma": -1.0}).check(Model(), num_steps=6)
     with pytest.raises(UserError, match=r"options\.presence_prior is -0\.1 at step 6; .*0 and 1"):
         Task(options={"presence_prior": falling}).check(Model(), num_steps=8)
+
+
+GECO = {"term": "dull", "form": "softplus", "goal": 3.0, "step_size": 1e-6}
+
+
+class Sized(Gray):
+    """Of one size of images, for which GECO's goal is."""
+
+    least_terms: ClassVar = {"dull": 4.0}
+
+    def __init__(self, image_size):
+        self.image_size = image_size
+
+
+@pytest.mark.parametrize(("goal", "warned"), [(3.0, True), (4.0, False), (5.0, False)])
+def test_a_goal_out_of_reach_is_warned_of(goal, warned, caplog):
+    task = Task(weights={"mse": 0.0, "dull": "geco"}, geco={**GECO, "goal": goal})
+    task.check(Sized(8), num_steps=1)
+    assert [record.getMessage()[:43] for record in caplog.records] == [
+        "config.task.geco.goal=3 is below 4, the lea"
+    ] * warned
+
+
+def test_gecos_goal_is_for_images_of_one_size(batch):
+    task = Task(weights={"mse": 0.0, "dull": "geco"}, geco=GECO)
+    ctx = Context(step=jnp.zeros((), jnp.int32), key=KEY, state=task.init_state(), train=True)
+    assert task.loss(Sized(8), batch, ctx)[0] > 0
+    with pytest.raises(UserError, match=r"set config\.model\.image_size to what the data has"):
+        task.loss(Sized(16), batch, ctx)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"goal": None}, "^config.task.geco: goal is missing"),
+        ({"step_size": -1.0}, "^config.task.geco: step_size=-1.0 must be positive"),
+        ({"form": "linear"}, "^config.task.geco: form='linear' is unknown"),
+        ({"speedup": 2.0}, "^config.task.geco: speedup=2.0: the softplus form has no such"),
+        ({"term": "nll"}, "^config.task.geco.term='nll': is not in config.task.weights"),
+    ],
+)
+def test_what_geco_refuses_names_its_field(changed, message):
+    with pytest.raises(UserError, match=message):
+        Task(weights={"dull": "geco"}, geco={**GECO, **changed})
