@@ -162,7 +162,7 @@ def scenes(config: ConfigDict, task: Any, count: int) -> dict[str, np.ndarray]:
     labels = getattr(task, "labels", "")
     if set(task.fields) != {"image", labels} - {""}:
         raise UserError(
-            f"config.task.name={config.task.name!r}: it takes more than images and their classes."
+            f"config.task.name={config.task.name!r}: it takes other things than images and classes."
         )
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (count, *run_config.input_size(config), 3), np.uint8)

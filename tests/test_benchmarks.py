@@ -240,7 +240,7 @@ def test_scenes_are_what_a_task_reads(recipe):
 
 def test_scenes_are_images_and_classes_at_most():
     config = step.recipe("configs/sudoku_akorn.py", 4)
-    with pytest.raises(UserError, match="it takes more than images and their classes"):
+    with pytest.raises(UserError, match="it takes other things than images and classes"):
         step.scenes(config, train_state.build("tasks", config.task), 4)
 
 
