@@ -67,6 +67,7 @@ bench: $(VENV)/.installed
 	$(RUN) -m benchmarks.scaling --output=$(RESULTS)/scaling.json \
 		--figure=$(RESULTS)/performance.png
 	$(RUN) -m benchmarks.evaluation --output=$(RESULTS)/evaluation.json
+	$(RUN) -m benchmarks.convolutions --output=$(RESULTS)/convolutions.json
 	$(RUN) -m benchmarks.assignment --output=$(RESULTS)/assignment.json
 	$(RUN) -m benchmarks.input --output=$(RESULTS)/input.json
 	$(RUN) -m benchmarks.prepare --output=$(RESULTS)/prepare.json $(if $(BASELINE_PYTHON),\

@@ -18,7 +18,7 @@ from configs.families import gnm
 @variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, gnm.VARIANTS)
-    config = gnm.scenes(
+    return gnm.scenes(
         "multi_dsprites:akorn",
         chosen,
         std=0.2,
@@ -29,7 +29,3 @@ def get_config(variant: str = "") -> ConfigDict:
         background_channels=(128, 64, 32, 16),
         background_upscales=(4, 2, 4, 2),
     )
-    if "small" in chosen:
-        config.data.train = (640, 12_000)
-        config.data.max_records = 12_000
-    return config

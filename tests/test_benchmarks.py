@@ -15,6 +15,7 @@ from akorn_jax import run_config
 from akorn_jax.errors import UserError
 from akorn_jax.training import train_state
 from benchmarks import (
+    convolutions,
     devices,
     evaluation,
     flops,
@@ -117,6 +118,15 @@ def test_gabor_energies_tell_stripes_from_rows():
         assert (labels[:, :4] == labels[0, 0]).all()
         assert (labels[:, 4:] == labels[0, 7]).all()
         assert labels[0, 0] != labels[0, 7]
+
+
+def test_convolutions(tmp_path, capsys):
+    output = tmp_path / "convolutions.json"
+    convolutions.main(["--tiny", "--rounds=1", f"--output={output}"])
+    (result,) = json.loads(output.read_text())["results"]
+    names = [line.split("  ")[1] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert names == list(result["milliseconds"])
+    assert min(result["milliseconds"].values()) > 0
 
 
 def test_profile(tmp_path, capsys):

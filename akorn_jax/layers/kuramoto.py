@@ -17,6 +17,7 @@ from flax import nnx
 from akorn_jax.layers.attention import Attention
 from akorn_jax.layers.buffer import Buffer
 from akorn_jax.layers.convolution import GridConv
+from akorn_jax.layers.group_norm import GroupNorm
 from akorn_jax.layers.image_groups import by_groups
 from akorn_jax.layers.iterated import MLP
 
@@ -206,13 +207,7 @@ class KuramotoLayer(nnx.Module):
         else:
             raise ValueError(f"{connectivity=} is unknown; it is 'attn', 'conv' or 'mlp'.")
         if stimulus_norm == "gn":
-            self.norm = nnx.GroupNorm(
-                channels,
-                num_groups=channels // oscillator_dim,
-                epsilon=1e-5,
-                use_fast_variance=False,
-                rngs=rngs,
-            )
+            self.norm = GroupNorm(channels, channels // oscillator_dim, rngs=rngs)
         elif stimulus_norm == "sandb":
             self.norm = ScaleAndBias(channels)
         elif stimulus_norm == "none":

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from akorn_jax.layers.broadcast_add import add_to_each
+
 Array = jax.Array
 
 
@@ -53,4 +55,5 @@ class SoftPosition(nnx.Module):
         return self.project(jnp.asarray(soft_grid(height, width), dtype))
 
     def __call__(self, features: Array) -> Array:
-        return features + self.table(*features.shape[1:3], features.dtype)[None]
+        table = self.table(*features.shape[1:3], features.dtype)
+        return add_to_each(features.astype(table.dtype), table)

@@ -8,9 +8,9 @@ from flax import nnx
 
 Array = jax.Array
 
-# Measured on a CPU with AVX-512 (docs/performance.md, "Every system's step").
-_WIDE = 160  # k min(C, C'), from which `_by_rows` is faster than a product for each tap
-_OPERAND = 2**18  # numbers of one operand of `_by_rows`: 1 MB, as much as the cache of a core
+# Measured by `benchmarks/convolutions.py` on a CPU with AVX-512.
+_WIDE = 160  # k min(C, C') from which a kernel's gradient is by rows
+_OPERAND = 2**18  # numbers of an operand of their products: 1 MB, as much as the cache of a core
 
 
 class TapConv(nnx.Conv):
@@ -70,10 +70,11 @@ def convolve(x: Array, kernel: Array, *, stride: int = 1, padding: int = 0) -> A
         return x @ kernel[0, 0]
     if jax.default_backend() == "cpu":
         return _convolve(x, kernel, stride, padding)
-    return _by_xla(x, kernel, stride, [(padding, padding)] * 2)
+    return by_xla(x, kernel, stride, [(padding, padding)] * 2)
 
 
-def _by_xla(x: Array, kernel: Array, stride: int, padding: list[tuple[int, int]]) -> Array:
+def by_xla(x: Array, kernel: Array, stride: int, padding: list[tuple[int, int]]) -> Array:
+    """XLA's own; padding is in front of and behind rows, and columns."""
     return jax.lax.conv_general_dilated(
         x,
         kernel,
@@ -88,8 +89,8 @@ def _convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     if stride == 1 and padding == 0:
         # One row more than is wanted. Without padding, XLA gives convolutions to YNNPACK, which
         # takes up to four times as long for images.
-        return _by_xla(x, kernel, stride, [(0, 1), (0, 0)])[:, :-1]
-    return _by_xla(x, kernel, stride, [(padding, padding)] * 2)
+        return by_xla(x, kernel, stride, [(0, 1), (0, 0)])[:, :-1]
+    return by_xla(x, kernel, stride, [(padding, padding)] * 2)
 
 
 def _forward(x: Array, kernel: Array, stride: int, padding: int) -> tuple[Array, tuple]:
@@ -99,48 +100,23 @@ def _forward(x: Array, kernel: Array, stride: int, padding: int) -> tuple[Array,
 
 def _backward(stride: int, padding: int, kept: tuple, dy: Array) -> tuple[Array, Array]:
     x, kernel = kept
-    taps = functools.partial(_sum_of_taps, stride=stride, padding=padding)
-
-    # One image at a time, so that what a product needs fits the cache.
-    def add_kernels(total: Array, image_and_dy: tuple[Array, Array]) -> tuple[Array, None]:
-        image, dy = image_and_dy
-        (of_image,) = jax.vjp(lambda kernel: taps(image, kernel), kernel)[1](dy)
-        return total + of_image, None
-
-    def images(image_and_dy: tuple[Array, Array]) -> Array:
-        image, dy = image_and_dy
-        return jax.vjp(lambda image: taps(image, kernel), image)[1](dy)[0]
-
     k, _, inputs, outputs = kernel.shape
     if stride == 1 and k * min(inputs, outputs) >= _WIDE:
-        d_kernel = _by_rows(x, dy, k, padding)
+        d_kernel = kernel_gradient_by_rows(x, dy, k, padding)
     else:
-        d_kernel, _ = jax.lax.scan(add_kernels, jnp.zeros_like(kernel), (x, dy))
+        d_kernel = kernel_gradient_by_taps(x, dy, kernel, stride, padding)
     border = k - 1 - padding
     if stride == 1 and border >= 0:
         dx = _convolve(dy, kernel[::-1, ::-1].swapaxes(2, 3), 1, border)
     else:
-        dx = jax.lax.map(images, (x, dy))
+        dx = _maps_gradient_by_taps(x, dy, kernel, stride, padding)
     return dx, d_kernel
 
 
 _convolve.defvjp(_forward, _backward)
 
 
-def _sum_of_taps(image: Array, kernel: Array, stride: int, padding: int) -> Array:
-    """Image `[h, w, C]` to `[h', w', C']`."""
-    image = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
-    rows, columns = ((n - kernel.shape[0]) // stride + 1 for n in image.shape[:2])
-    last_row, last_column = (stride * (n - 1) + 1 for n in (rows, columns))
-    y = jnp.zeros((rows * columns, kernel.shape[-1]), image.dtype)
-    for i in range(kernel.shape[0]):
-        for j in range(kernel.shape[1]):
-            tap = image[i : i + last_row : stride, j : j + last_column : stride]
-            y = y + tap.reshape(-1, image.shape[-1]) @ kernel[i, j]
-    return y.reshape(rows, columns, -1)
-
-
-def _by_rows(x: Array, dy: Array, k: int, padding: int) -> Array:
+def kernel_gradient_by_rows(x: Array, dy: Array, k: int, padding: int) -> Array:
     """The gradient by the kernel `[k, k, C, C']` of a convolution with stride 1.
 
     k columns of x side by side, times k rows of dy, are all k^2 taps in one product, of
@@ -170,3 +146,41 @@ def _by_rows(x: Array, dy: Array, k: int, padding: int) -> Array:
     total = jnp.zeros((k * C, k * D), x.dtype)
     total, _ = jax.lax.scan(add_strip, total, jnp.arange(strips))
     return total.reshape(k, C, k, D).transpose(2, 0, 1, 3)
+
+
+def kernel_gradient_by_taps(x: Array, dy: Array, kernel: Array, stride: int, padding: int) -> Array:
+    """The gradient by the kernel, a product for each tap, of one image at a time.
+
+    So what a product needs fits the cache.
+    """
+    taps = functools.partial(_sum_of_taps, stride=stride, padding=padding)
+
+    def add_image(total: Array, image_and_dy: tuple[Array, Array]) -> tuple[Array, None]:
+        image, dy = image_and_dy
+        (of_image,) = jax.vjp(lambda kernel: taps(image, kernel), kernel)[1](dy)
+        return total + of_image, None
+
+    return jax.lax.scan(add_image, jnp.zeros_like(kernel), (x, dy))[0]
+
+
+def _maps_gradient_by_taps(x: Array, dy: Array, kernel: Array, stride: int, padding: int) -> Array:
+    taps = functools.partial(_sum_of_taps, stride=stride, padding=padding)
+
+    def of_image(image_and_dy: tuple[Array, Array]) -> Array:
+        image, dy = image_and_dy
+        return jax.vjp(lambda image: taps(image, kernel), image)[1](dy)[0]
+
+    return jax.lax.map(of_image, (x, dy))
+
+
+def _sum_of_taps(image: Array, kernel: Array, stride: int, padding: int) -> Array:
+    """Image `[h, w, C]` to `[h', w', C']`."""
+    image = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    rows, columns = ((n - kernel.shape[0]) // stride + 1 for n in image.shape[:2])
+    last_row, last_column = (stride * (n - 1) + 1 for n in (rows, columns))
+    y = jnp.zeros((rows * columns, kernel.shape[-1]), image.dtype)
+    for i in range(kernel.shape[0]):
+        for j in range(kernel.shape[1]):
+            tap = image[i : i + last_row : stride, j : j + last_column : stride]
+            y = y + tap.reshape(-1, image.shape[-1]) @ kernel[i, j]
+    return y.reshape(rows, columns, -1)

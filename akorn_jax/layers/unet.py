@@ -9,13 +9,16 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from akorn_jax.layers.convolution import Conv
+from akorn_jax.layers.group_norm import GroupNorm
 from akorn_jax.layers.linear import linear
 
 Array = jax.Array
 
 HIDDEN = 128  # width of the MLP
+CONVOLUTION = "convolution"  # the name, for `jax.checkpoint`, of what convolutions give
 
 
 class Block(nnx.Module):
@@ -37,13 +40,11 @@ class Block(nnx.Module):
         if features % num_groups:
             raise ValueError(f"{features} channels do not divide into {num_groups} groups.")
         self.conv = Conv(in_features, features, 3, use_bias=False, rngs=rngs)
-        self.norm = nnx.GroupNorm(
-            features, num_groups, epsilon=1e-5, use_fast_variance=False, rngs=rngs
-        )
+        self.norm = GroupNorm(features, num_groups, rngs=rngs)
 
     def __call__(self, x: Array) -> Array:
         """`[B, h, w, in_features]` to `[B, h, w, features]`."""
-        return jax.nn.relu(self.norm(self.conv(x)))
+        return jax.nn.relu(self.norm(checkpoint_name(self.conv(x), CONVOLUTION)))
 
 
 class UNet(nnx.Module):

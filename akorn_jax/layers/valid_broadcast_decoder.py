@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from akorn_jax.layers.batch_norm import BatchNorm
+from akorn_jax.layers.broadcast_add import add_to_each
 from akorn_jax.layers.linear import uniform_fan_in
 from akorn_jax.layers.soft_position import SoftPosition, centred_grid
 from akorn_jax.layers.tap_convolution import TapConv, convolve
@@ -110,6 +111,7 @@ class ValidBroadcastDecoder(nnx.Module):
             positions, position_kernel = jnp.asarray(centred_grid(*size)), kernel[:, :, S:]
         else:
             positions, position_kernel = self.position.table(*size), kernel
-        of_positions = convolve(positions[None].astype(kernel.dtype), position_kernel)
+        of_positions = convolve(positions[None].astype(kernel.dtype), position_kernel)[0]
         of_slots = slots.astype(kernel.dtype) @ kernel[:, :, :S].sum(axis=(0, 1)) + bias
-        return of_slots[:, None, None] + of_positions  # [N, H', W', C]
+        everywhere = (len(slots), *of_positions.shape)  # [N, H', W', C]
+        return add_to_each(jnp.broadcast_to(of_slots[:, None, None], everywhere), of_positions)

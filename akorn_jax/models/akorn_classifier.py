@@ -9,6 +9,7 @@ from flax import nnx
 from akorn_jax.layers.batch_norm import BatchNorm
 from akorn_jax.layers.buffer import Buffer
 from akorn_jax.layers.convolution import Conv
+from akorn_jax.layers.group_norm import GroupNorm
 from akorn_jax.layers.head import average_pool
 from akorn_jax.layers.kuramoto import KuramotoLayer
 from akorn_jax.layers.linear import linear
@@ -33,9 +34,7 @@ class NormedConv(nnx.Module):
         if norm == "bn":
             self.norm = BatchNorm(channels)
         elif norm == "gn":
-            self.norm = nnx.GroupNorm(
-                channels, GROUPS, epsilon=1e-5, use_fast_variance=False, rngs=rngs
-            )
+            self.norm = GroupNorm(channels, GROUPS, rngs=rngs)
         elif norm == "none":
             self.norm = None
         else:

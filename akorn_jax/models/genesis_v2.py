@@ -12,6 +12,7 @@ from flax import nnx
 
 from akorn_jax.layers.broadcast_decoder import Upsample
 from akorn_jax.layers.distributions import mixture_log_prob, normal_log_prob
+from akorn_jax.layers.group_norm import GroupNorm
 from akorn_jax.layers.linear import linear, uniform_fan_in
 from akorn_jax.layers.lstm import LSTM
 from akorn_jax.layers.masks import bounded_masks, break_stick, mask_kl
@@ -140,10 +141,7 @@ class Decoder(nnx.Module):
             Upsample(inputs, features, 5, 2, init=init, rngs=rngs)
             for inputs in (features + 2, features, features, features)
         )
-        self.norms = nnx.List(
-            nnx.GroupNorm(features, num_groups, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
-            for _ in self.layers
-        )
+        self.norms = nnx.List(GroupNorm(features, num_groups, rngs=rngs) for _ in self.layers)
         self.out = linear(features, 4, rngs=rngs)
 
     def __call__(self, slots: Array) -> tuple[Array, Array]:

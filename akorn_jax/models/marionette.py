@@ -17,6 +17,7 @@ import numpy as np
 from flax import nnx
 
 from akorn_jax.layers.buffer import Buffer
+from akorn_jax.layers.group_norm import GroupNorm
 from akorn_jax.layers.linear import linear
 from akorn_jax.layers.noise import Noise
 from akorn_jax.layers.partial_convolution import PartialConv
@@ -28,7 +29,7 @@ Array = jax.Array
 # Parities (row, column) of the cells that make up each group, back to front unless permuted.
 GROUPS = ((0, 0), (1, 1), (1, 0), (0, 1))
 NUM_NORM_GROUPS = 8
-EPSILON = 1e-5  # of all norms
+EPSILON = 1e-5  # of layer norms
 CLIP = 1e-5  # of probabilities, in the density that drives them to 0 and 1
 
 
@@ -281,7 +282,7 @@ class Dictionary(nnx.Module):
         self.shape = (size, size, channels)
         self.codes = nnx.Param(jax.random.normal(rngs.params(), (num_entries, code_size)))
         self.hidden = linear(code_size, 8 * code_size, rngs=rngs)
-        self.norm = group_norm(8 * code_size, rngs=rngs)
+        self.norm = GroupNorm(8 * code_size, NUM_NORM_GROUPS, rngs=rngs)
         self.out = linear(8 * code_size, math.prod(self.shape), rngs=rngs)
 
     def __call__(self) -> tuple[Array, Array]:
@@ -332,9 +333,9 @@ class DownBlock(nnx.Module):
 
     def __init__(self, in_features: int, out_features: int, *, rngs: nnx.Rngs) -> None:
         self.conv1 = PartialConv(in_features, out_features, rngs=rngs)
-        self.norm1 = group_norm(out_features, rngs=rngs)
+        self.norm1 = GroupNorm(out_features, NUM_NORM_GROUPS, rngs=rngs)
         self.conv2 = PartialConv(out_features, out_features, stride=2, rngs=rngs)
-        self.norm2 = group_norm(out_features, rngs=rngs)
+        self.norm2 = GroupNorm(out_features, NUM_NORM_GROUPS, rngs=rngs)
 
     def __call__(self, x: Array) -> Array:
         """`[B, H, W, C]` to `[B, H / 2, W / 2, C']`."""
@@ -347,7 +348,7 @@ class Head(nnx.Module):
 
     def __init__(self, in_features: int, out_features: int, *, rngs: nnx.Rngs) -> None:
         self.hidden = linear(in_features, in_features, rngs=rngs)
-        self.norm = group_norm(in_features, rngs=rngs)
+        self.norm = GroupNorm(in_features, NUM_NORM_GROUPS, rngs=rngs)
         self.out = linear(in_features, out_features, rngs=rngs)
 
     def __call__(self, codes: Array) -> Array:
@@ -355,13 +356,6 @@ class Head(nnx.Module):
         x = self.hidden(codes.reshape(-1, codes.shape[-1]))
         x = self.out(nnx.leaky_relu(self.norm(x)))
         return x.reshape(*codes.shape[:-1], -1)
-
-
-def group_norm(features: int, *, rngs: nnx.Rngs) -> nnx.GroupNorm:
-    """Group norm over the channels and, of maps, their pixels."""
-    return nnx.GroupNorm(
-        features, NUM_NORM_GROUPS, epsilon=EPSILON, use_fast_variance=False, rngs=rngs
-    )
 
 
 def layer_norm(codes: Array) -> Array:

@@ -3,6 +3,7 @@
 The configuration is that of the ClevrTex benchmark (arXiv 2111.10265).
 """
 
+import functools
 import itertools
 
 import jax
@@ -14,7 +15,7 @@ from akorn_jax.layers.distributions import mixture_log_prob, normal_kl, normal_s
 from akorn_jax.layers.linear import linear
 from akorn_jax.layers.masks import break_stick, mask_kl
 from akorn_jax.layers.noise import Noise
-from akorn_jax.layers.unet import UNet
+from akorn_jax.layers.unet import CONVOLUTION, UNet
 from akorn_jax.layers.valid_broadcast_decoder import ValidBroadcastDecoder
 from akorn_jax.outputs import ModelOutput
 
@@ -172,12 +173,14 @@ class Model(nnx.Module):
     def attend(self, images: Array, num_slots: int | None = None) -> Array:
         """Log masks `[B, K, H, W]` of images `[B, H, W, 3]` (section 2.1).
 
-        Each slot takes a share of what is left; the last takes what remains. The activations of a
-        step are computed again for its gradient, so memory does not grow with K.
+        Each slot takes a share of what is left; the last takes what remains. Of a step, only what
+        convolutions give is kept for its gradient, and the rest computed again.
         """
         K = self.num_slots if num_slots is None else num_slots
 
-        @jax.checkpoint
+        keep = jax.checkpoint_policies.save_only_these_names(CONVOLUTION)
+
+        @functools.partial(jax.checkpoint, policy=keep)
         def step(log_scope: Array, _: None) -> tuple[Array, Array]:
             log_mask, log_scope = break_stick(log_scope, *self.attention(images, log_scope))
             return log_scope, log_mask

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from akorn_jax.layers.dropout import dropout
+from akorn_jax.layers.group_norm import GroupNorm
 from akorn_jax.layers.linear import Linear
 from akorn_jax.layers.multi_head_slot_attention import MultiHeadSlotAttention
 from akorn_jax.layers.noise import Noise
@@ -329,9 +330,7 @@ class Block(nnx.Module):
         self.convolution = layer(
             in_features, features, use_bias=False, kernel_init=he_uniform, rngs=rngs
         )
-        self.norm = nnx.GroupNorm(
-            features, num_groups=1, epsilon=1e-5, use_fast_variance=False, rngs=rngs
-        )
+        self.norm = GroupNorm(features, 1, rngs=rngs)
 
     def __call__(self, x: Array) -> Array:
         """`[B, h, w, C]` to `[B, h, w, C']`."""
