@@ -194,7 +194,11 @@ class Model(nnx.Module):
         ValueError: the grid does not fit the image, K < 2, or a deviation is not positive.
     """
 
-    option_ranges: ClassVar = {"temperature": POSITIVE, "presence_prior": PROBABILITY}
+    option_ranges: ClassVar = {
+        "temperature": POSITIVE,
+        "presence_prior": PROBABILITY,
+        "fixed_alpha": (0.0, 1.0),
+    }
 
     def __init__(
         self,
@@ -250,6 +254,7 @@ class Model(nnx.Module):
         temperature: float | Array = 2.5,
         presence_prior: float | Array = 0.01,
         scale_prior: float | Array = -2.0,
+        fixed_alpha: float | Array = 0.0,
     ) -> ModelOutput:
         """Images to the terms of the objective, and to what explains them.
 
@@ -261,6 +266,9 @@ class Model(nnx.Module):
             temperature: of the relaxed presence.
             presence_prior: probability of an object in a cell.
             scale_prior: mean of a box's scale before its sigmoid: -2 is 12 % of the image.
+            fixed_alpha: the foreground's share of every pixel's likelihood, whatever the cells say;
+                0 leaves it to them. The authors' code fixes it while a training begins, so that
+                figure and ground learn what they look like before they compete.
 
         Returns:
             terms, recon, masks and patches (the whole background first, then the cells row by
@@ -281,9 +289,10 @@ class Model(nnx.Module):
             inputs[:, None], shares, components.images, self.background_std
         )
         foreground_log_prob = normal_log_prob(inputs, scene.image, self.foreground_std)
+        alpha = jnp.where(jnp.asarray(fixed_alpha) > 0, fixed_alpha, scene.alpha)
         log_prob = jnp.logaddexp(
-            foreground_log_prob + jnp.log(scene.alpha + LOG_EPS),
-            background_log_prob + jnp.log(1 - scene.alpha + LOG_EPS),
+            foreground_log_prob + jnp.log(alpha + LOG_EPS),
+            background_log_prob + jnp.log(1 - alpha + LOG_EPS),
         )
         frames = FRAME_WEIGHT * draw_frames(
             objects.where, objects.z_pres, self.image_size, self.foreground.glimpse_size

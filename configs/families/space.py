@@ -72,21 +72,23 @@ def scenes(protocol_key: str, chosen: set[str]) -> ConfigDict:
 
 
 def _shrink(config: ConfigDict) -> None:
-    """Minutes on a CPU core: smaller in every way, objects learning as fast as the background.
+    """Ten minutes on a CPU core: smaller in every way, objects learning as fast as the background.
 
     A background of few latents leaves the objects to the cells. Boxes are as large as sprites; the
-    frame that SPACE keeps free counts less, as it takes two thirds of a box of ten pixels. What an
-    object looks like costs nothing at first, so that cells need not all draw the mean sprite.
+    frame that SPACE keeps free counts less, as it takes two thirds of a box of ten pixels. Figure
+    and ground share every pixel at first, so that cells learn colours before they have to win; what
+    an object looks like costs nothing at first, so that cells need not all draw the mean sprite.
     """
     config.model = fields.model("space", **_SMALL)
     config.task = task(
-        linear(0.5, 0.02, 200, 800),
+        linear(0.5, 0.02, 600, 2_000),
         -1.0,
-        linear(2.5, 1.0, 0, 1_000),
+        linear(2.5, 0.7, 0, 2_000),
+        {"name": "piecewise", "values": (0.1, 0.0), "boundaries": (500,)},
         boundary=0.1,
-        kl_what=linear(0.0, 1.0, 0, 1_000),
+        kl_what=linear(0.0, 1.0, 300, 2_000),
     )
-    config.num_steps = 1_000
+    config.num_steps = 2_500
     config.data.size = _SMALL["image_size"]
     config.data.test = (0, 320)
     config.data.validation = (320, 640)
@@ -94,11 +96,15 @@ def _shrink(config: ConfigDict) -> None:
     config.data.max_records = 4_000
     config.optimizer.groups = ()
     config.log_every = 100
-    config.checkpoint_every = 500
+    config.checkpoint_every = 1_000
 
 
 def task(
-    presence_prior: Any, scale_prior: Any, temperature: Any = 2.5, **weights: Any
+    presence_prior: Any,
+    scale_prior: Any,
+    temperature: Any = 2.5,
+    fixed_alpha: Any = 0.0,
+    **weights: Any,
 ) -> ConfigDict:
     """The sum of all terms, some with `weights`, under schedules of the model's options."""
     return fields.task(
@@ -108,5 +114,6 @@ def task(
             "presence_prior": presence_prior,
             "scale_prior": scale_prior,
             "temperature": temperature,
+            "fixed_alpha": fixed_alpha,
         },
     )

@@ -85,6 +85,30 @@ def test_frames_are_those_of_all_boxes():
     np.testing.assert_allclose(frames, expected[..., 0].sum(1), atol=1e-5)
 
 
+def test_a_fixed_share_mixes_figure_and_ground(model):
+    """By the share that is given, where 0 leaves it to the cells."""
+    image = jnp.asarray(np.random.default_rng(0).uniform(size=(1, 32, 32, 3)), jnp.float32)
+    graphdef, state = nnx.split(model)
+
+    @jax.jit
+    def call(state, share):
+        model = nnx.merge(graphdef, state)
+        noise = Noise.of(jax.random.key(0))
+        ground = model.background.infer(image, noise, train=False)
+        scene = space.compose(model.foreground.infer(image, 2.5, noise), 32)
+        shares = space.log_shares(ground.log_masks)
+        behind = space.mixture_log_prob(image[:, None], shares, ground.images, 0.15)
+        front = space.normal_log_prob(image, scene.image, 0.15)
+        nll = model(image, key=jax.random.key(0), fixed_alpha=share).terms["nll"]
+        return nll, jnp.exp(front), jnp.exp(behind), scene.alpha
+
+    for share in (0.0, 0.3):
+        nll, front, behind, alpha = (np.asarray(a, np.float64) for a in call(state, share))
+        alpha = share or alpha
+        expected = -np.log((alpha + 1e-5) * front + (1 - alpha + 1e-5) * behind).sum()
+        np.testing.assert_allclose(nll, [expected], rtol=1e-4)
+
+
 def test_sample_draws_backgrounds(model):
     sample = jax.jit(lambda key: model.sample(3, key=key))
     images = sample(jax.random.key(0))
