@@ -21,7 +21,7 @@ from scipy.optimize import linear_sum_assignment
 
 from akorn_jax import losses
 from akorn_jax.data import properties
-from benchmarks import machine
+from benchmarks import command, machine
 
 Array = jax.Array
 
@@ -90,4 +90,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -33,6 +33,7 @@ from akorn_jax.errors import UserError
 from akorn_jax.evaluation import options, segmentation
 from akorn_jax.evaluation.plots import PALETTE
 from akorn_jax.runtime import progress
+from benchmarks import command
 
 NAMES = {
     "mean": "weighted mean",
@@ -237,8 +238,4 @@ def write(out: epath.Path, curves: Sequence[Curve], dataset: str, trained: int |
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    command.run(lambda: main(sys.argv[1:]))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 
 from akorn_jax.layers import tap_convolution
-from benchmarks import machine, step
+from benchmarks import command, machine, step
 
 Array = jax.Array
 
@@ -116,4 +116,4 @@ def variants(padding: int) -> dict[str, Callable[[Array, Array], Array]]:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

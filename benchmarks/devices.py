@@ -15,7 +15,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
 import jax
 
-from benchmarks import machine, step
+from benchmarks import command, machine, step
 
 COUNTS = (1, 2, 4, 8)
 STEPS = 3
@@ -58,4 +58,4 @@ def show(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -25,7 +25,7 @@ from sklearn.metrics import adjusted_rand_score
 from akorn_jax.evaluation import clustering
 from akorn_jax.evaluation.workers import Workers
 from akorn_jax.metrics import ari, segmentation_scores
-from benchmarks import machine
+from benchmarks import command, machine
 
 PIXELS = 128
 PATCH = 8
@@ -206,4 +206,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

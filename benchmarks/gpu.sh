@@ -23,6 +23,8 @@ slots=(clevr6_slot_attention.py clevr6_slate.py)
 mixtures=(clevr_monet.py clevr_genesis_v2.py clevr_iodine.py clevr_efficient_morl.py)
 glimpses=(clevr_space.py clevr_spair.py clevr_gnm.py)
 sprites=(clevr_dti_sprites.py clevr_marionette.py)
+features=(movi_c_dinosaur.py cifar10_agglomerator.py)
+pairs=()
 if [ -n "${DRY:-}" ]; then
   export JAX_PLATFORMS=cpu
   steps=(--images=2 --rounds=1)
@@ -36,6 +38,8 @@ if [ -n "${DRY:-}" ]; then
     tetrominoes_efficient_morl.py)
   glimpses=(dsprites_space.py tetrominoes_spair.py dsprites_gnm.py)
   sprites=(tetrominoes_dti_sprites.py tetrominoes_marionette.py)
+  features=(movi_c_dinosaur.py:small cifar10_agglomerator.py:small)
+  pairs=(--images=4) # as above, of Agglomerator
 fi
 
 mkdir -p "$out"
@@ -73,12 +77,13 @@ recipes() {
 }
 
 dynamics=(tetrominoes_akorn.py tetrominoes_akorn.py:conv tetrominoes_itrsa.py)
-recipes akorn_float32 100 "${akorn[@]}" -- "${dynamics[@]}"
-recipes akorn_bfloat16 100 "${akorn[@]}" --config.dtype=bfloat16 -- "${dynamics[@]}"
-recipes slots 80 -- "${slots[@]}"
-recipes mixtures 140 -- "${mixtures[@]}"
-recipes glimpses 100 -- "${glimpses[@]}"
-recipes sprites 80 -- "${sprites[@]}"
+recipes akorn_float32 90 "${akorn[@]}" -- "${dynamics[@]}"
+recipes akorn_bfloat16 90 "${akorn[@]}" --config.dtype=bfloat16 -- "${dynamics[@]}"
+recipes slots 70 -- "${slots[@]}"
+recipes mixtures 130 -- "${mixtures[@]}"
+recipes glimpses 90 -- "${glimpses[@]}"
+recipes sprites 70 -- "${sprites[@]}"
+recipes features 60 "${pairs[@]}" -- "${features[@]}"
 part input 30 input --config=configs/tetrominoes_akorn.py:procedural \
   --config.data_dir="$out/data" "${input[@]}"
 part evaluation 50 evaluation --forward "${evaluation[@]}"

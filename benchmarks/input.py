@@ -19,7 +19,7 @@ from akorn_jax import run_config
 from akorn_jax.data import batches
 from akorn_jax.runtime import sharding
 from akorn_jax.training import train_state
-from benchmarks import machine
+from benchmarks import command, machine
 from datasets.prepare import prepare
 
 
@@ -83,4 +83,4 @@ def measure(config: run_config.ConfigDict, loading: str, num_workers: int, steps
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -26,7 +26,7 @@ from akorn_jax.layers.attention import attend
 from akorn_jax.layers.iterated import MLP, layer_norm
 from akorn_jax.layers.linear import linear
 from akorn_jax.layers.patch import token_grid
-from benchmarks import machine, step
+from benchmarks import command, machine, step
 
 Tensor = Any  # torch.Tensor; PyTorch is imported where it is needed
 
@@ -146,4 +146,4 @@ def programs_of(
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import machine
+from benchmarks import command, machine
 from datasets import multi_object, schemas
 from datasets.prepare import prepare
 from datasets.scenes import tetrominoes
@@ -221,4 +221,4 @@ def made_clevr(count: int) -> Iterator[dict[str, np.ndarray]]:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

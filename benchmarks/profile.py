@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from benchmarks import machine, step
+from benchmarks import command, machine, step
 
 _INSTRUCTION = re.compile(r"^ *(?:ROOT )?%?([\w.-]+) = (.*)$", re.MULTILINE)
 _NAME = re.compile(r'op_name="([^"]*)"')
@@ -126,4 +126,4 @@ def show(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable
 
-from benchmarks import machine
+from benchmarks import command, machine
 from datasets.scenes import clevr, clevrtex_like
 
 SIZES = {"128x128": (128, 128, clevr.CROP), "240x320": (240, 320, None)}
@@ -83,4 +83,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

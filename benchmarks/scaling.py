@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from akorn_jax.report.charts import BLUE, GRAY, MUTED, ORANGE, STYLE
-from benchmarks import machine, step
+from benchmarks import command, machine, step
 
 RECIPES = {
     "AKOrN attn": "configs/tetrominoes_akorn.py",
@@ -199,4 +199,4 @@ def _draw_devices(axes: Axes, points: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

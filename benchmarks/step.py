@@ -67,7 +67,7 @@ class Training:
     """A recipe's training on scenes of noise.
 
     Args:
-        config: of a recipe whose task reads images alone.
+        config: of a recipe whose task reads images or, besides, their classes.
         augmented: make random views, as the recipe does; without, the views are the scenes.
         devices: instead of all.
     """
@@ -78,8 +78,8 @@ class Training:
         self.config = config
         self.model = train_state.build_model(config.model, config.seed)
         self.task = train_state.build("tasks", config.task)
-        if self.task.fields != ("image",):
-            raise UserError(f"config.task.name={config.task.name!r}: it takes more than images.")
+        count = BATCHES * config.batch_size
+        fields = scenes(config, self.task, count)
         self.augmentation = getattr(self.task, "augmentation", None)
         if not augmented:
             given_views(self.task)
@@ -94,11 +94,8 @@ class Training:
         shapes = jax.eval_shape(create)
         placement = sharding.state_sharding(shapes, mesh)
         self.state = jax.jit(create, out_shardings=placement)()
-        scenes = BATCHES * config.batch_size
-        size = (scenes, config.model.image_size, config.model.image_size, 3)
-        pixels = np.random.default_rng(0).integers(0, 256, size, np.uint8)
-        order = EpochSampler(scenes, config.batch_size, config.seed)
-        self.batches = batches.InMemory({"image": pixels}, order, mesh, np.arange(scenes))
+        order = EpochSampler(count, config.batch_size, config.seed)
+        self.batches = batches.InMemory(fields, order, mesh, np.arange(count))
         self.update = train.make_update(self.model, self.task, tx, config, placement)
         self.done = 0
 
@@ -156,6 +153,27 @@ class Training:
         return parts
 
 
+def scenes(config: ConfigDict, task: Any, count: int) -> dict[str, np.ndarray]:
+    """Noise for what a task reads: images and, where it asks for them, their classes.
+
+    Raises:
+        UserError: it asks for more.
+    """
+    labels = getattr(task, "labels", "")
+    if set(task.fields) != {"image", labels} - {""}:
+        raise UserError(
+            f"config.task.name={config.task.name!r}: it takes other things than images and classes."
+        )
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (count, *run_config.input_size(config), 3), np.uint8)
+    if not labels:
+        return {"image": pixels}
+    return {
+        "image": pixels,
+        labels: random.integers(0, config.model.num_classes, count, np.int32),
+    }
+
+
 def loss(
     config: ConfigDict,
     task: Any,
@@ -183,8 +201,7 @@ def model_flops(config: ConfigDict) -> float:
     task = given_views(train_state.build("tasks", config.task))
     model = nnx.eval_shape(lambda: train_state.build_model(config.model, config.seed))
     graphdef, params, buffers = train_state.split(model)
-    size = config.model.image_size
-    batch = {"image": jax.ShapeDtypeStruct((2, size, size, 3), np.uint8)}
+    batch = scenes(config, task, 2)
     gradient = jax.grad(functools.partial(loss, config, task, graphdef))
     with mock.patch.object(jax, "default_backend", return_value="an accelerator"):
         return flops.count(gradient, params, buffers, batch) / (2 * task.views)

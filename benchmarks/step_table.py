@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import official
+from benchmarks import command, official
 
 HEADER = (
     *("system", "recipe", "type", "cores", "images", "parameters", "temporary, MB"),
@@ -75,4 +75,4 @@ def _machine(run: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

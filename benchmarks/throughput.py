@@ -24,7 +24,7 @@ from etils import epath
 
 from akorn_jax import train
 from akorn_jax.report.run import curves
-from benchmarks import machine, step
+from benchmarks import command, machine, step
 from datasets.prepare import prepare
 
 RECIPES = (
@@ -144,4 +144,4 @@ def show(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -31,7 +31,7 @@ from typing import Any
 
 import jax
 
-from benchmarks import machine, official, step
+from benchmarks import command, machine, official, step
 
 SMALL = (
     "configs/demo.py",
@@ -186,4 +186,4 @@ def show(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

@@ -26,7 +26,7 @@ from akorn_jax import optimizer, run_config, train
 from akorn_jax.data import augment, records
 from akorn_jax.runtime import sharding
 from akorn_jax.training import train_state
-from benchmarks import machine
+from benchmarks import command, machine
 
 WINDOW = 100  # steps that a figure is a mean over
 
@@ -147,4 +147,4 @@ VIEWS = {
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

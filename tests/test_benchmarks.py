@@ -13,6 +13,7 @@ import pytest
 
 from akorn_jax import run_config
 from akorn_jax.errors import UserError
+from akorn_jax.training import train_state
 from benchmarks import (
     convolutions,
     devices,
@@ -190,7 +191,67 @@ def test_the_baseline_is_chosen_by_system(tmp_path, monkeypatch):
     clones = official.Official([str(tmp_path)])
     assert clones.variants(step.recipe("configs/clevr_monet.py", 4)) == official.VARIANTS
     assert clones.variants(step.recipe("configs/demo.py", 4)) == ()  # its code is in another clone
-    assert clones.variants(step.recipe("configs/tetrominoes_dinosaur.py", 4)) == ()
+    assert clones.variants(step.recipe("configs/clevr_itrconv.py", 4)) == ()
+
+
+def test_clones_may_have_modules_of_the_same_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    for name in ("slate", "agglomerator"):
+        marker = tmp_path / name / official.entry(name).MARKER
+        marker.parent.mkdir(parents=True)
+        marker.touch()
+        (marker.parent / "of_two_clones.py").write_text(f"system = {name!r}")
+    with monkeypatch.context() as patched:
+        patched.setattr(official, "imported", lambda module: None)  # no PyTorch here
+        clones = official.Official([str(tmp_path / "slate"), str(tmp_path / "agglomerator")])
+    for name in ("slate", "agglomerator", "slate"):
+        clones.enter(name)
+        assert official.imported("of_two_clones").system == name
+    del sys.modules["of_two_clones"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "field"),
+    [
+        ("cifar10_agglomerator.py:classify", "task.name='classification'"),
+        ("imagenet_agglomerator.py", "model.head_pool=8"),
+        ("digits_agglomerator.py", "model.downsample=2"),
+        ("movi_c_dinosaur.py:features", "task.inputs='features'"),
+        ("movi_c_dinosaur.py:implicit", "model.gradient='implicit'"),
+        ("movi_c_dinosaur.py:small", "model.encoder.image_size=64"),
+        ("tetrominoes_dinosaur.py", "model.encoder.name='akorn'"),
+    ],
+)
+def test_official_code_is_not_compared_with_what_it_does_not_do(recipe, field):
+    config = step.recipe(f"configs/{recipe}", 4)
+    with pytest.raises(UserError, match=f"config.{field}; the official code has"):
+        official.entry(config.model.name).build(config, 4)
+
+
+@pytest.mark.parametrize("recipe", ["cifar10_agglomerator.py", "movi_c_dinosaur.py:vit_s8"])
+def test_published_recipes_are_what_the_official_code_does(recipe, monkeypatch):
+    config = step.recipe(f"configs/{recipe}", 4)
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if nothing of it were installed
+    with pytest.raises(UserError, match="install what the official code needs"):
+        official.entry(config.model.name).build(config, 4)
+
+
+@pytest.mark.parametrize("recipe", ["cifar100_agglomerator.py", "movi_c_dinosaur.py"])
+def test_scenes_are_what_a_task_reads(recipe):
+    config = step.recipe(f"configs/{recipe}", 8)
+    task = train_state.build("tasks", config.task)
+    scenes = step.scenes(config, task, 3)
+    assert scenes.keys() == set(task.fields)
+    assert scenes["image"].shape == (3, *run_config.input_size(config), 3)
+    if "label" in scenes:
+        assert scenes["label"].shape == (3,)
+        assert ((scenes["label"] >= 0) & (scenes["label"] < config.model.num_classes)).all()
+
+
+def test_scenes_are_images_and_classes_at_most():
+    config = step.recipe("configs/sudoku_akorn.py", 4)
+    with pytest.raises(UserError, match="it takes other things than images and classes"):
+        step.scenes(config, train_state.build("tasks", config.task), 4)
 
 
 @pytest.mark.slow
@@ -348,7 +409,7 @@ def test_the_table_says_why_a_ratio_is_missing():
     assert step_table.cells(measured, machine)[-3:] == ("not measured", "cannot", "not measured")
     failed = measured | {"failed": {"compile": "InductorError: no"}}
     assert step_table.cells(failed, machine)[-1] == "cannot"
-    unknown = measured | {"system": "dinosaur"}
+    unknown = measured | {"system": "itrconv"}
     assert step_table.cells(unknown, machine)[-3:] == 3 * ("not compared",)
     ratio = {"eager": {"median": 1.5, "min": 1.0, "max": 2.0}}
     assert step_table.cells(measured | {"ratios": ratio}, machine)[-3] == "1.50 (1.00 to 2.00)"

@@ -320,7 +320,7 @@ class Model(nnx.Module):
 
     def update(self, tokens: Array, levels: Array, num_steps: int) -> tuple[Array, Array]:
         """Tokens `[B, N, d]` and levels X `[L, B, N, d]`, equal in all columns, to X after T steps
-        and, `[T, ...]`, after each of them."""
+        and, `[T, ...]`, after each of them. What is in between is computed again for gradients."""
         near = neighbours(self.grid_size, self.radius) if self.radius > 0 else None
         weights = (
             self.weight_self[...],
@@ -331,6 +331,7 @@ class Model(nnx.Module):
         count = np.full((self.num_levels, 1, 1, 1), 4.0, np.float32)
         count[-1] = 3.0  # nothing is above the top
 
+        @jax.checkpoint
         def step(X: Array, t: Array) -> tuple[Array, Array]:
             # A norm over equal columns has no gradient; rounding would make it one.
             normalized = jnp.where(t == 0, jax.lax.stop_gradient(X), X)

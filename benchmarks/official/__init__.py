@@ -4,22 +4,25 @@
 
     REPOSITORY                       what to clone, e.g. "github.com/autonomousvision/akorn"
     MARKER                           a file of the clone, by which a directory is known to be one
+    FOLDER                           of the clone, where its modules are if not at the top
     VARIANTS                         those of `VARIANTS` here that the code runs in
     build(config, images) -> Network of the size of a recipe's config, for batches of so many images
 
 and imports what is the clone's by `imported`, in `build`.
 """
 
+import functools
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from akorn_jax import run_config
 from akorn_jax.errors import UserError
 
 VARIANTS = ("eager", "channels_last", "compile")
@@ -56,7 +59,7 @@ class Official:
     """
 
     def __init__(self, directories: Sequence[str]) -> None:
-        self._clones = [Path(directory) for directory in directories]
+        self._clones = [Path(directory).resolve() for directory in directories]
         known = [entry(name) for name in names()]
         for clone in self._clones:
             if not any((clone / module.MARKER).exists() for module in known):
@@ -91,7 +94,7 @@ class Official:
             parameters: how many our network has; another number is a `ValueError`.
         """
         torch = self._torch
-        sys.path.insert(0, str(self._clone(config.model.name)))
+        self.enter(config.model.name)
         net, loss, fullgraph = entry(config.model.name).build(config, images)
         for parameter in net.parameters():  # some share memory on a CPU, in no training run though
             parameter.data = parameter.data.clone()
@@ -99,7 +102,7 @@ class Official:
         if sum(p.numel() for p in trained) != parameters:
             raise ValueError(f"{sum(p.numel() for p in trained)} parameters, not {parameters}")
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        net, views = net.to(device), torch.rand(images, 3, *2 * (config.model.image_size,))
+        net, views = net.to(device), torch.rand(images, 3, *run_config.input_size(config))
         views = views.to(device)
         if variant == "channels_last":
             for parameter in net.parameters():
@@ -126,6 +129,18 @@ class Official:
                 torch.cuda.synchronize()
 
         return step
+
+    def enter(self, name: str) -> None:
+        """Lets a system's modules be imported, and forgets those of the other clones.
+
+        Several clones have a `utils`.
+        """
+        clone = self._clone(name)
+        for module, loaded in list(sys.modules.items()):
+            file = Path(getattr(loaded, "__file__", None) or "")
+            if any(file.is_relative_to(other) for other in self._clones if other != clone):
+                del sys.modules[module]
+        sys.path.insert(0, str(clone / getattr(entry(name), "FOLDER", "")))
 
     def _clone(self, name: str) -> Path | None:
         """The first clone that has the code of a system."""
@@ -156,3 +171,20 @@ def imported(module: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise UserError(f"--baseline: {error}; install what the official code needs.") from error
+
+
+def require(config: ConfigDict, choices: Mapping[str, Collection[Any]]) -> None:
+    """Refuses a config that the official code has no counterpart of.
+
+    Args:
+        config: of a recipe.
+        choices: what the official code has, by the field's name, e.g. "model.downsample".
+
+    Raises:
+        UserError: a field is something else.
+    """
+    for field, values in choices.items():
+        value = functools.reduce(lambda where, name: where.get(name), field.split("."), config)
+        if value not in values:
+            known = ", ".join(map(repr, values))
+            raise UserError(f"--baseline: config.{field}={value!r}; the official code has {known}.")
