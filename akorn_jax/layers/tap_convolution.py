@@ -9,7 +9,7 @@ from flax import nnx
 Array = jax.Array
 
 # Measured by `benchmarks/convolutions.py` on a CPU with AVX-512.
-_WIDE = 160  # k min(C, C') from which a kernel's gradient is by rows
+_WIDE = 160  # k C from which a kernel's gradient is by rows
 _OPERAND = 2**18  # numbers of an operand of their products: 1 MB, as much as the cache of a core
 
 
@@ -100,8 +100,8 @@ def _forward(x: Array, kernel: Array, stride: int, padding: int) -> tuple[Array,
 
 def _backward(stride: int, padding: int, kept: tuple, dy: Array) -> tuple[Array, Array]:
     x, kernel = kept
-    k, _, inputs, outputs = kernel.shape
-    if stride == 1 and k * min(inputs, outputs) >= _WIDE:
+    k, _, C, _ = kernel.shape
+    if stride == 1 and k * C >= _WIDE:
         d_kernel = kernel_gradient_by_rows(x, dy, k, padding)
     else:
         d_kernel = kernel_gradient_by_taps(x, dy, kernel, stride, padding)

@@ -44,7 +44,7 @@ def test_is_xlas_convolution(k, stride, padding):
         np.testing.assert_allclose(a, b, atol=2e-4)
 
 
-@pytest.mark.parametrize(("k", "padding", "channels"), [(5, 2, (32, 40)), (3, 0, (64, 56))])
+@pytest.mark.parametrize(("k", "padding", "channels"), [(5, 2, (32, 40)), (3, 0, (64, 4))])
 @pytest.mark.parametrize("rows", [1, 4, 100])
 def test_gradient_by_rows(k, padding, channels, rows, monkeypatch):
     """Of wide kernels, whose products are of some rows of all images at a time."""
@@ -54,7 +54,7 @@ def test_gradient_by_rows(k, padding, channels, rows, monkeypatch):
     kernel = rng.normal(size=(k, k, C, D)).astype(np.float32)
     width = x.shape[2] + 2 * padding - k + 1
     monkeypatch.setattr(tap_convolution, "_OPERAND", rows * width * k * max(C, D))
-    assert k * min(C, D) >= tap_convolution._WIDE
+    assert k * C >= tap_convolution._WIDE
 
     def gradient(convolution):
         return jax.jit(jax.grad(lambda kernel: jnp.sum(jnp.sin(convolution(x, kernel)))))(kernel)
