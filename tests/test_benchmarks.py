@@ -32,9 +32,9 @@ from benchmarks import (
     throughput,
     train_step,
 )
+from tests import quick
 
 ROOT = Path(__file__).parents[1]
-QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 SMALL = ("--config.model.channels=8", "--config.model.num_steps=2")
 
 
@@ -340,7 +340,9 @@ def gpu_script(directory, **environment):
     """Runs `benchmarks/gpu.sh` at tiny sizes on one device of the CPU."""
     return subprocess.run(
         [ROOT / "benchmarks" / "gpu.sh", directory],
-        env=os.environ | {"DRY": "1", "PYTHON": sys.executable, "XLA_FLAGS": QUICK} | environment,
+        env=os.environ
+        | {"DRY": "1", "PYTHON": sys.executable, "XLA_FLAGS": quick.FLAGS}
+        | environment,
         capture_output=True,
         text=True,
         check=False,
