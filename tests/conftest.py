@@ -1,6 +1,6 @@
 """Every test runs on the CPU, with eight forced devices so that sharding can be real.
 
-Tests compile far longer than they compute, so XLA optimizes little (`quick.py`), and what was
+Tests compile far longer than they compute, so XLA optimizes little (`xla_flags.py`), and what was
 compiled once is there for all processes of this and of later runs. The tests of a file, or of a
 folder that shares runs, go to one process, which makes their fixtures once; those that take longest
 begin, so that no process is left alone with them.
@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests import quick
+from tests.xla_flags import QUICK
 
 ROOT = Path(__file__).parents[1]
 # Groups that take longest: begun last, one of them would run alone at the end.
@@ -34,7 +34,7 @@ LONGEST = (
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count=8 {quick.FLAGS}"
+    os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count=8 {QUICK}"
 ).strip()
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
@@ -174,7 +174,7 @@ def launch(data_dir, one_device):
         process = subprocess.Popen(
             [sys.executable, "launch.py", f"--workdir={workdir}", *recipe, *arguments],
             cwd=ROOT,
-            env={**os.environ, "XLA_FLAGS": f"{flags} {quick.FLAGS}"},
+            env={**os.environ, "XLA_FLAGS": f"{flags} {QUICK}"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

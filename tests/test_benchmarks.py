@@ -32,7 +32,7 @@ from benchmarks import (
     throughput,
     train_step,
 )
-from tests import quick
+from tests.xla_flags import QUICK
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("--config.model.channels=8", "--config.model.num_steps=2")
@@ -340,9 +340,7 @@ def gpu_script(directory, **environment):
     """Runs `benchmarks/gpu.sh` at tiny sizes on one device of the CPU."""
     return subprocess.run(
         [ROOT / "benchmarks" / "gpu.sh", directory],
-        env=os.environ
-        | {"DRY": "1", "PYTHON": sys.executable, "XLA_FLAGS": quick.FLAGS}
-        | environment,
+        env=os.environ | {"DRY": "1", "PYTHON": sys.executable, "XLA_FLAGS": QUICK} | environment,
         capture_output=True,
         text=True,
         check=False,

@@ -2,7 +2,7 @@
 
 from importlib import metadata
 
-FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if tuple(map(int, metadata.version("jaxlib").split(".")[:2])) < (0, 11):
     # The new way to emit fusions takes two thirds of the time; later versions know no other.
-    FLAGS += " --xla_cpu_use_fusion_emitters=false"
+    QUICK += " --xla_cpu_use_fusion_emitters=false"
