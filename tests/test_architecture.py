@@ -111,6 +111,20 @@ def test_every_recipe_builds(path, variant):
     BUILT.add(settings)
 
 
+SMALL = [path for path, variant in CASES if variant == "small"]
+
+
+@pytest.mark.parametrize("path", SMALL, ids=lambda path: path.stem)
+def test_small_recipes_draw_the_scenes_that_they_cut_up(path):
+    data = run_config.from_recipe(f"{path}:small,procedural").data
+    if data.max_records is None:
+        return
+    stops = [part[1] or part[0] for part in (data.train, data.validation, data.test) if part]
+    # Of the scenes drawn, at least half have no more objects than a recipe asks for.
+    share = 1 if data.min_objects is None and data.max_objects is None else 2
+    assert share * max(stops) <= data.max_records
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
 def test_every_discovery_recipe_takes_a_folder(path):
     """Its model stays, its data become the pictures' own, at the size that the model takes."""

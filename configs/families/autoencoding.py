@@ -46,7 +46,8 @@ def shrink(
         config: of `discovery`.
         size: of images, H = W.
         num_steps, batch_size: of the training.
-        num_scenes: of the data: 320 to test, 320 to validate, the rest to train.
+        num_scenes: of the data, before any are left out for the number of their objects: 320 to
+            test, 320 to validate, the rest to train.
         model: fields of `config.model`.
     """
     config.num_steps = num_steps
@@ -54,6 +55,6 @@ def shrink(
     config.data.size = size
     config.data.test = (0, 320)
     config.data.validation = (320, 640)
-    config.data.train = (640, num_scenes)
+    config.data.train = (640, num_scenes if config.data.max_objects is None else None)
     config.data.max_records = num_scenes
     config.model.update({"image_size": size, **model})
