@@ -27,6 +27,9 @@ from configs.families import genesis_v2
 @variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, genesis_v2.VARIANTS)
-    return genesis_v2.discovery(
+    config = genesis_v2.discovery(
         "clevr10:clevrtex", chosen, goal=0.5655, image_size=128, num_slots=11
     )
+    if "small" in chosen:
+        genesis_v2.shrink_solids(config)
+    return config

@@ -25,4 +25,8 @@ from configs.families import gnm
 @variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, gnm.VARIANTS)
-    return gnm.scenes("clevr10:clevrtex", chosen, std=0.2)
+    config = gnm.scenes("clevr10:clevrtex", chosen, std=0.2)
+    if "small" in chosen:
+        gnm.know_ground(config, std=0.035)
+        config.num_steps = 5200
+    return config

@@ -20,6 +20,9 @@ from configs.families import genesis_v2
 @variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, genesis_v2.VARIANTS)
-    return genesis_v2.discovery(
+    config = genesis_v2.discovery(
         "sketchy:genesis", chosen, goal=0.5645, image_size=128, num_slots=10
     )
+    if "small" in chosen:
+        genesis_v2.shrink_solids(config)
+    return config

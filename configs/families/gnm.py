@@ -59,6 +59,22 @@ def scenes(protocol_key: str, chosen: set[str], *, std: float, **model: Any) -> 
     return config
 
 
+def know_ground(config: ConfigDict, *, std: float) -> None:
+    """The small recipe for grounds that are much alike: no bootstrap, and cells that start open.
+
+    The background learns such a ground in tens of steps, whatever cells do meanwhile; after the
+    bootstrap it would never have to, as cells tile the image by then.
+
+    Args:
+        config: a small one.
+        std: of a pixel; a quarter of the published one, as a side has a quarter of the pixels, or
+            less.
+    """
+    config.model.std = std
+    config.task.options.bootstrap.values = (0.0, 0.0, 0.0)
+    config.task.options.presence_prior.update({"start": 0.5, "begin": 500})
+
+
 def _shrink(config: ConfigDict) -> None:
     """Minutes on a CPU core: smaller in every way, and Adam at four times the rate.
 
