@@ -18,4 +18,7 @@ from configs.families import gnm
 @variants.discovery
 def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, gnm.VARIANTS)
-    return gnm.scenes("clevrtex_full:clevrtex", chosen, std=0.5)
+    config = gnm.scenes("clevrtex_full:clevrtex", chosen, std=0.5)
+    if "small" in chosen:
+        gnm.know_ground(config, std=0.05)
+    return config
