@@ -27,6 +27,6 @@ def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, gnm.VARIANTS)
     config = gnm.scenes("clevr10:clevrtex", chosen, std=0.2)
     if "small" in chosen:
-        gnm.know_ground(config, std=0.035)
+        gnm.shrink_solids(config, std=0.035)
         config.num_steps = 5200
     return config

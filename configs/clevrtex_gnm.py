@@ -20,5 +20,5 @@ def get_config(variant: str = "") -> ConfigDict:
     chosen = variants.choose(variant, gnm.VARIANTS)
     config = gnm.scenes("clevrtex_full:clevrtex", chosen, std=0.5)
     if "small" in chosen:
-        gnm.know_ground(config, std=0.05)
+        gnm.shrink_solids(config, std=0.05)
     return config

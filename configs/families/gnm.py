@@ -59,8 +59,8 @@ def scenes(protocol_key: str, chosen: set[str], *, std: float, **model: Any) -> 
     return config
 
 
-def know_ground(config: ConfigDict, *, std: float) -> None:
-    """The small recipe for grounds that are much alike: no bootstrap, and cells that start open.
+def shrink_solids(config: ConfigDict, *, std: float) -> None:
+    """The small recipe for solids on grounds that are alike: no bootstrap, cells that start open.
 
     The background learns such a ground in tens of steps, whatever cells do meanwhile; after the
     bootstrap it would never have to, as cells tile the image by then.
